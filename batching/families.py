@@ -1,0 +1,61 @@
+"""What is counted: the table of all metric families, with their labels and buckets.
+
+Owns the names. Knows nothing of where the numbers lie (`batching.counters`) or how they are shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
+
+Series = tuple[str, tuple[str, ...]]
+"""One series: its family's name, and its label values in the order of `Metric.labels`."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One family of series. `buckets` are a histogram's upper bounds (inclusive), without infinity."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Numbers one series takes: 1, or for a histogram its sum, a count for each bucket and one for all above."""
+        return len(self.buckets) + 2 if self.kind == HISTOGRAM else 1
+
+
+# A small model answers in half a millisecond; PREDICT_TIMEOUT_MS is 2 s unless set higher.
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+MODEL = ("model", "version")
+OVERFLOW = "inference_counters_overflow_total"
+
+# Label values come from closed sets only (route templates, known models, statuses): a caller must not be able to make
+# new series.
+METRICS = (
+    Metric("inference_requests_total", COUNTER, "Requests answered.", ("route", *MODEL, "status")),
+    Metric("inference_request_seconds", HISTOGRAM, "From a whole request to its answer.", ("route",), SECONDS),
+    Metric("inference_queue_seconds", HISTOGRAM, "An item's wait in a worker's queue.", MODEL, SECONDS),
+    Metric("inference_compute_seconds", HISTOGRAM, "One batch in the model.", MODEL, SECONDS),
+    Metric("inference_batch_rows", HISTOGRAM, "Rows in one batch.", MODEL, ROWS),
+    Metric("inference_batches_total", COUNTER, "Batches run.", MODEL),
+    Metric("inference_rows_total", COUNTER, "Rows run.", MODEL),
+    Metric("inference_items_failed_total", COUNTER, "Items that ended without outputs.", (*MODEL, "reason")),
+    Metric("inference_in_flight", GAUGE, "Items sent to workers and not yet answered."),
+    Metric("inference_queue_rows", GAUGE, "Rows waiting in the workers' queues.", ("model",)),
+    Metric("inference_worker_starts_total", COUNTER, "Workers started.", ("group",)),
+    Metric("inference_worker_deaths_total", COUNTER, "Workers that ended unasked.", ("group", "reason")),
+    Metric("inference_front_starts_total", COUNTER, "Fronts started."),
+    Metric("inference_front_deaths_total", COUNTER, "Fronts that ended unasked."),
+    Metric("inference_retries_total", COUNTER, "Items sent again because the worker that held them died."),
+    Metric("inference_cancelled_total", COUNTER, "Items whose client had gone before the answer."),
+    Metric("inference_refused_total", COUNTER, "Requests refused before they reached a model.", ("reason",)),
+    Metric("inference_connections", GAUGE, "Open client connections."),
+    Metric(OVERFLOW, COUNTER, "Times a series was not counted because there was no room for it."),
+)
+BY_NAME = {metric.name: metric for metric in METRICS}

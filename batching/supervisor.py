@@ -1,0 +1,469 @@
+"""Starts, watches, replaces and drains the fronts and the workers. Owns processes, links and the snapshot.
+
+No HTTP, no models: what a front or a worker does is its entry's affair (`Plan.entry`), and what a model is the loader's.
+One loop and no threads. Every child hangs on two sockets: the control channel, whose end of file is its death, and a
+life line, whose end of file is ours.
+
+The snapshot is one immutable message to every front:
+
+    {"type": "snapshot", "serial": 7, "draining": false,
+     "models": [{"name", "version", "group", "generation", "index", "state", "reason", "description", "costs"}, ...],
+     "workers": [{"id", "group", "generation"}, ...], "links": [worker ids whose sockets come beside the message]}
+
+with states LOADING (no worker holds it yet, or just now), READY and FAILED (reason says why).
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from batching.control import ControlChannel
+from batching.counters import Counters
+from batching.errors import ConnectionLost, StartupFailed
+
+log = logging.getLogger("inference.supervisor")
+
+SLOTS = 64
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
+# A worker that crashes (rather than reports) before it was ever ready gets so many tries before we give up at start.
+START_TRIES = 3
+STOP_GRACE_S = 1.0
+# Secrets that only the log shipper may see.
+WITHHELD_ENVIRONMENT = ("DATABASE_URL",)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run. All of it but `entry` and `loader` is passed on, not understood.
+
+    entry: the command that starts a child; the role ("front" or "worker") and a descriptor number are appended.
+    groups: group name -> references of the model versions that share its workers; each has "name" and "version".
+    refused: versions that cannot be served at all: {"name", "version", "reason"}.
+    options: for the loader and the queues (JSON-safe); front_settings: for the fronts (JSON-safe).
+    """
+
+    entry: Sequence[str]
+    loader: str
+    groups: dict[str, list[dict[str, Any]]]
+    options: dict[str, Any]
+    front_settings: dict[str, Any]
+    refused: list[dict[str, str]] = field(default_factory=list)
+    fronts: int = 1
+    workers: int = 1
+    drain_timeout_s: float = 30.0
+
+
+class Child:
+    """A process of ours and what it has told us."""
+
+    def __init__(self, id: int, role: str, process: subprocess.Popen[bytes], channel: ControlChannel, slot: int) -> None:
+        self.id = id
+        self.role = role
+        self.process = process
+        self.channel = channel
+        self.slot = slot
+        self.life: socket.socket
+        self.group = ""
+        self.ready = False
+        self.started = time.monotonic()
+
+
+class FrontEnd:
+    """Whoever receives snapshots: a front of ours, or one attached from a foreign process (then without a child)."""
+
+    def __init__(self, channel: ControlChannel, slot: int, child: Child | None) -> None:
+        self.channel = channel
+        self.slot = slot
+        self.child = child
+        self.links: set[int] = set()  # ids of the workers whose sockets it has been given
+        self.acknowledged = 0
+
+
+class Group:
+    """Models that share workers, and how their starts have gone."""
+
+    def __init__(self, name: str, references: list[dict[str, Any]]) -> None:
+        self.name = name
+        self.references = references
+        self.generation = 1
+        self.loaded: list[dict[str, Any]] = []  # as the last ready worker reported them
+        self.failures: list[dict[str, str]] = []
+        self.was_ready = False
+        self.failed_starts = 0
+
+
+class Supervisor:
+    """`run` is the whole story; `turn` is one pass of its loop."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        listener: socket.socket | None = None,
+        attach_listener: socket.socket | None = None,
+        owner: ControlChannel | None = None,
+        on_ready: Callable[[list[dict[str, Any]]], None] = lambda models: None,
+    ) -> None:
+        self.plan = plan
+        self.counters = Counters.create(SLOTS)
+        self.exit_reason: str | None = None
+        self._listener = listener
+        self._attach_listener = attach_listener
+        self._on_ready = on_ready
+        self._groups = {name: Group(name, references) for name, references in plan.groups.items()}
+        self._children: dict[int, Child] = {}
+        self._fronts: list[FrontEnd] = []
+        self._ids = itertools.count(1)
+        self._serial = 0
+        self._free_slots = list(range(SLOTS - 1, 1, -1))
+        self._slot = self.counters.slot(1)
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._selector = selectors.DefaultSelector()
+        self._draining = False
+        self._workers_told_to_stop = False
+        self._signals: list[int] = []
+        self._announced = False
+        if attach_listener is not None:
+            attach_listener.setblocking(False)
+            self._selector.register(attach_listener, selectors.EVENT_READ, self._on_attach)
+        self._owner = self._add_front(owner, None) if owner is not None else None
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until a signal or the owner's end; raises StartupFailed when nothing can be served."""
+        self._catch_signals()
+        try:
+            self._start()
+            while not self._finished():
+                self.turn()
+            if self.exit_reason is not None:
+                raise StartupFailed(self.exit_reason)
+        finally:
+            self._kill_all()
+
+    def turn(self) -> None:
+        """Wait for a message, a death, a signal or a timer, and deal with it."""
+        for key, _ in self._selector.select(self._wait_s()):
+            key.data()
+        for front in self._fronts:
+            if front.channel.wants_write:
+                front.channel.flush()
+        self._run_timers()
+
+    def drain(self) -> None:
+        """Stop taking requests, finish those there are, end. A second call ends at once."""
+        if self._draining:
+            log.warning("ending at once")
+            self._kill_all()
+            return
+        self._draining = True
+        log.info("draining: finishing what is in flight")
+        self._publish()
+        for front in self._fronts:
+            if front.child is not None:
+                front.channel.send({"type": "drain", "timeout_s": self.plan.drain_timeout_s})
+        self._after(self.plan.drain_timeout_s + STOP_GRACE_S, self._kill_all)
+        self._stop_workers_when_fronts_are_gone()
+
+    def _start(self) -> None:
+        for group in self._groups.values():
+            for _ in range(self.plan.workers):
+                self._start_worker(group)
+        for _ in range(self.plan.fronts if self._listener is not None else 0):
+            self._start_front()
+        if not self._groups:
+            raise StartupFailed("; ".join(_describe(r) for r in self.plan.refused) or "there is no model to serve")
+
+    def _finished(self) -> bool:
+        return self.exit_reason is not None or (self._draining and not self._children)
+
+    def _kill_all(self) -> None:
+        for child in list(self._children.values()):
+            self._reap(child)
+
+    def _catch_signals(self) -> None:
+        """Handlers only note the signal; the loop is woken by the wake-up descriptor and acts."""
+        woken, wake = socket.socketpair()
+        woken.setblocking(False)
+        wake.setblocking(False)
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _frame: self._signals.append(number))
+
+        def act() -> None:
+            woken.recv(4096)
+            while self._signals:
+                self._signals.pop()
+                self.drain()
+
+        self._wake = wake
+        self._selector.register(woken, selectors.EVENT_READ, act)
+
+    # -- timers --------------------------------------------------------------------------------------------------
+
+    def _after(self, delay_s: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (time.monotonic() + delay_s, next(self._ids), action))
+
+    def _wait_s(self) -> float | None:
+        return max(self._timers[0][0] - time.monotonic(), 0) if self._timers else None
+
+    def _run_timers(self) -> None:
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            heapq.heappop(self._timers)[2]()
+
+    # -- starting ------------------------------------------------------------------------------------------------
+
+    def _start_child(self, role: str) -> Child:
+        ours, theirs = socket.socketpair()
+        environment = {key: value for key, value in os.environ.items() if key not in WITHHELD_ENVIRONMENT}
+        process = subprocess.Popen(  # noqa: S603 - our own entry
+            [*self.plan.entry, role, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        child = Child(next(self._ids), role, process, ControlChannel(ours), self._take_slot())
+        self._children[child.id] = child
+        self._selector.register(child.channel, selectors.EVENT_READ, lambda: self._hear(child))
+        return child
+
+    def _take_slot(self) -> int:
+        if not self._free_slots:
+            raise StartupFailed(f"more than {SLOTS - 2} processes")
+        return self._free_slots.pop()
+
+    def _send_hello(self, child: Child, message: dict[str, Any], *fds: int) -> None:
+        child.life, theirs = socket.socketpair()
+        message = {"type": "hello", "slot": child.slot, **message}
+        child.channel.send(message, [theirs.fileno(), self.counters.fd, *fds], owned=[theirs])
+
+    def _start_worker(self, group: Group) -> None:
+        if self._draining:
+            return
+        child = self._start_child("worker")
+        child.group = group.name
+        hello = {"loader": self.plan.loader, "models": group.references, "options": self.plan.options}
+        self._send_hello(child, hello)
+        self._slot.counter("inference_worker_starts_total", group=group.name).add(1)
+
+    def _start_front(self) -> None:
+        if self._draining or self._listener is None:
+            return
+        child = self._start_child("front")
+        self._send_hello(child, {"settings": self.plan.front_settings}, self._listener.fileno())
+        self._slot.counter("inference_front_starts_total").add(1)
+        self._fronts.append(FrontEnd(child.channel, child.slot, child))
+        self._publish()
+
+    def _on_attach(self) -> None:
+        try:
+            sock, _ = self._attach_listener.accept()  # type: ignore[union-attr]
+        except OSError:
+            return
+        if not self._free_slots:
+            log.warning("a front cannot attach: all %d places are taken", SLOTS)
+            sock.close()
+            return
+        self._add_front(ControlChannel(sock), None)
+
+    def _add_front(self, channel: ControlChannel, child: Child | None) -> FrontEnd:
+        """A front from a foreign process: it gets what our own get, but its life is not ours."""
+        front = FrontEnd(channel, self._take_slot(), child)
+        self._fronts.append(front)
+        self._selector.register(channel, selectors.EVENT_READ, lambda: self._hear_attached(front))
+        hello = {
+            "type": "hello",
+            "slot": front.slot,
+            "settings": self.plan.front_settings,
+            "queue_rows": self.plan.options["queue_rows"],
+            "queue_bytes": self.plan.options["queue_bytes"],
+        }
+        channel.send(hello, [self.counters.fd])
+        self._publish()
+        return front
+
+    # -- hearing -------------------------------------------------------------------------------------------------
+
+    def _hear(self, child: Child) -> None:
+        try:
+            messages = child.channel.receive()
+        except ConnectionLost:
+            self._on_death(child)
+            return
+        for message, _ in messages:
+            if message["type"] == "acknowledged":
+                self._acknowledge(child.channel, message["serial"])
+            elif message["type"] == "ready":
+                self._on_worker_ready(child, message)
+            elif message["type"] == "failed":
+                self._on_worker_failed(child, message["failures"])
+
+    def _hear_attached(self, front: FrontEnd) -> None:
+        try:
+            for message, _ in front.channel.receive():
+                if message["type"] == "acknowledged":
+                    self._acknowledge(front.channel, message["serial"])
+                elif message["type"] == "stop" and front is self._owner:
+                    self.drain()
+        except ConnectionLost:
+            self._selector.unregister(front.channel)
+            front.channel.close()
+            self._fronts.remove(front)
+            self._free_slot(front.slot)
+            if front is self._owner:
+                self.drain()
+
+    def _acknowledge(self, channel: ControlChannel, serial: int) -> None:
+        for front in self._fronts:
+            if front.channel is channel:
+                front.acknowledged = serial
+
+    def _on_worker_ready(self, child: Child, message: dict[str, Any]) -> None:
+        group = self._groups[child.group]
+        child.ready = True
+        group.loaded, group.failures = message["models"], message["failures"]
+        group.was_ready = True
+        group.failed_starts = 0
+        for failure in group.failures:
+            log.error("%s", _describe(failure))
+        log.info("worker %d is ready after %.1f s", child.process.pid, time.monotonic() - child.started)
+        self._publish()
+        if not self._announced and all(group.was_ready or group.failures for group in self._groups.values()):
+            self._announced = True
+            self._on_ready([model for group in self._groups.values() for model in group.loaded])
+            if self._owner is not None:
+                self._owner.channel.send({"type": "ready"})
+
+    def _on_worker_failed(self, child: Child, failures: list[dict[str, str]]) -> None:
+        """It could load nothing. At the first start that is final; later the files may be mended."""
+        group = self._groups[child.group]
+        group.failures = failures
+        if not group.was_ready and len(self._groups) == 1:
+            self.exit_reason = "; ".join(_describe(failure) for failure in [*failures, *self.plan.refused])
+
+    def _on_death(self, child: Child) -> None:
+        self._reap(child)
+        if self._draining:
+            self._stop_workers_when_fronts_are_gone()
+            return
+        if child.role == "front":
+            log.error("front %d died (%s); starting another", child.process.pid, _manner(child.process.returncode))
+            self._slot.counter("inference_front_deaths_total").add(1)
+            self._restart(child, self._start_front, time.monotonic() - child.started > 1.0)
+            return
+        group = self._groups[child.group]
+        reason = "crashed" if child.ready else "failed_start"
+        self._slot.counter("inference_worker_deaths_total", group=group.name, reason=reason).add(1)
+        log.error("worker %d died (%s)", child.process.pid, _manner(child.process.returncode))
+        self._publish()
+        if not child.ready:
+            group.failed_starts += 1
+            if not group.was_ready and not group.failures and group.failed_starts >= START_TRIES:
+                names = ", ".join(reference["name"] for reference in group.references)
+                manner = _manner(child.process.returncode)
+                self.exit_reason = f"the worker for {names} died {START_TRIES} times before it was ready ({manner})"
+        self._restart(child, lambda: self._start_worker(group), child.ready)
+
+    def _restart(self, child: Child, start: Callable[[], None], at_once: bool) -> None:
+        if at_once:
+            start()
+            return
+        failed_starts = self._groups[child.group].failed_starts if child.group else 1
+        delay_s = min(BACKOFF_FIRST_S * 2 ** (failed_starts - 1), BACKOFF_MAX_S)
+        log.warning("the next %s starts in %.1f s", child.role, delay_s)
+        self._after(delay_s, start)
+
+    def _reap(self, child: Child) -> None:
+        """The child is of no more use: end it, fold its counters, forget it."""
+        del self._children[child.id]
+        self._selector.unregister(child.channel)
+        child.channel.close()
+        child.process.kill()
+        child.process.wait()
+        child.life.close()
+        self._fronts = [front for front in self._fronts if front.child is not child]
+        for front in self._fronts:
+            front.links.discard(child.id)
+        self._free_slot(child.slot)
+
+    def _free_slot(self, slot: int) -> None:
+        self.counters.fold(slot)
+        self._free_slots.append(slot)
+
+    def _stop_workers_when_fronts_are_gone(self) -> None:
+        if self._workers_told_to_stop or any(child.role == "front" for child in self._children.values()):
+            return
+        self._workers_told_to_stop = True
+        for child in list(self._children.values()):
+            if child.ready:
+                child.channel.send({"type": "stop"})
+            else:
+                self._reap(child)
+
+    # -- the snapshot --------------------------------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        """Tell every front how things stand, with a socket to each worker that it has none to."""
+        self._serial += 1
+        ready = [child for child in self._children.values() if child.role == "worker" and child.ready]
+        snapshot = {
+            "type": "snapshot",
+            "serial": self._serial,
+            "draining": self._draining,
+            "models": self._models({child.group for child in ready}),
+            "workers": [
+                {"id": child.id, "group": child.group, "generation": self._groups[child.group].generation}
+                for child in ready
+            ],
+        }
+        for front in self._fronts:
+            new = [child for child in ready if child.id not in front.links]
+            theirs = []
+            for child in new:
+                worker_end, front_end = socket.socketpair()
+                child.channel.send({"type": "link"}, [worker_end.fileno()], owned=[worker_end])
+                theirs.append(front_end)
+                front.links.add(child.id)
+            links = [child.id for child in new]
+            front.channel.send({**snapshot, "links": links}, [sock.fileno() for sock in theirs], owned=theirs)
+
+    def _models(self, ready_groups: set[str]) -> list[dict[str, Any]]:
+        models: list[dict[str, Any]] = []
+        for group in self._groups.values():
+            common = {"group": group.name, "generation": group.generation}
+            loaded = {(model["name"], model["version"]): index for index, model in enumerate(group.loaded)}
+            failed = {(failure["name"], failure["version"]): failure["reason"] for failure in group.failures}
+            for reference in group.references:
+                key = (reference["name"], reference["version"])
+                entry = {"name": key[0], "version": key[1], **common, "index": 0, "description": None, "costs": {}}
+                if key in loaded:
+                    index = loaded[key]
+                    state = "READY" if group.name in ready_groups else "LOADING"
+                    reason = None if state == "READY" else "its worker is being restarted"
+                    entry |= {**group.loaded[index], "index": index, "state": state, "reason": reason}
+                else:
+                    entry |= {"state": "FAILED" if key in failed else "LOADING", "reason": failed.get(key)}
+                models.append(entry)
+        refused = {"group": "", "generation": 0, "index": 0, "description": None, "costs": {}, "state": "FAILED"}
+        return models + [{**refused, **version} for version in self.plan.refused]
+
+
+def _describe(failure: dict[str, str]) -> str:
+    return f"model {failure['name']} version {failure['version']} cannot be served: {failure['reason']}"
+
+
+def _manner(returncode: int) -> str:
+    return f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name

@@ -1,0 +1,455 @@
+"""The worker's life: load, warm up, run batches, answer each item once. Owns the models and the batches.
+
+One loop owns every socket and every queue, so there is no lock. A batch expected to be quick runs in the loop itself
+(handing it to a thread costs more than the call); a slow one runs in the computing thread while the loop goes on
+reading, so that the next batch is already here when it ends. One batch at a time either way.
+
+What the models are is the loader's affair: `module:function`, called as `load(reference, options)`; see LoadedModel.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from batching import arrays, policy
+from batching.control import ControlChannel
+from batching.counters import Counters, Slot
+from batching.errors import ConnectionLost, Failure, QueueFull
+from batching.life import exit_with_parent
+from batching.queue import Item, ModelQueue
+from batching.transport import PART_BYTES, Connection, Kind, pack
+
+log = logging.getLogger("inference.worker")
+
+# A batch that is expected to take less runs in the loop; handing over to a thread and back costs about 0.1 ms.
+QUICK_S = 0.002
+WARM_UP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+HEARTBEAT_S = 1.0
+# A front that takes no answers for so many bytes is as good as dead: its connection is dropped.
+UNSENT_BYTES_MAX = 256 * 1024 * 1024
+
+
+class LoadedModel(Protocol):
+    """What a loader returns. `description` is published to the fronts untouched (JSON-safe)."""
+
+    description: dict[str, Any]
+    max_rows: int | None
+
+    def warm_up(self, sizes: Sequence[int], budget_s: float) -> dict[int, float]:
+        """Run each batch size until the budget is spent; rows -> seconds of one call."""
+
+    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Arrays of shape (rows, ...) in the contract's order in, the same out."""
+
+
+class BadBatch(Exception):
+    """The model answered with something that cannot be divided among the items."""
+
+
+class Served:
+    """One model in this worker: its queue, its learned cost and its counters."""
+
+    def __init__(self, index: int, model: LoadedModel, reference: dict[str, Any], options: dict[str, Any]) -> None:
+        self.index = index
+        self.model = model
+        self.name, self.version = reference["name"], reference["version"]
+        self.queue = ModelQueue(options["queue_rows"], options["queue_bytes"])
+        self.max_wait_s = options["batch_max_wait_ms"] / 1000
+        self.limit = min(options["batch_max_size"], model.max_rows or sys.maxsize)
+        self.costs: dict[int, float] = {}
+
+    def warm_up(self, budget_s: float) -> None:
+        sizes = [size for size in WARM_UP_SIZES if size < self.limit] + [self.limit]
+        self.costs = dict(self.model.warm_up(sizes, budget_s))
+        self.max_rows = policy.best_rows(self.costs, self.limit)
+        self.seconds_per_call = max(self.costs.values(), default=0.0)
+
+    def count_with(self, slot: Slot) -> None:
+        labels = {"model": self.name, "version": self.version}
+        self.batches = slot.counter("inference_batches_total", **labels)
+        self.rows = slot.counter("inference_rows_total", **labels)
+        self.batch_rows = slot.histogram("inference_batch_rows", **labels)
+        self.compute = slot.histogram("inference_compute_seconds", **labels)
+        self.queued = slot.histogram("inference_queue_seconds", **labels)
+        self.waiting = slot.gauge("inference_queue_rows", model=self.name)
+        self.failed = {
+            code: slot.counter("inference_items_failed_total", reason=code.name.lower(), **labels) for code in Failure
+        }
+
+
+class Batch:
+    """Items of one layout on their way through the model, and what came of each."""
+
+    __slots__ = ("compute_s", "items", "late", "number", "outcomes", "served", "started")
+
+    def __init__(self, served: Served, items: list[Item], number: int) -> None:
+        self.served = served
+        self.items = items
+        self.number = number
+        self.started = time.monotonic()
+        self.compute_s = 0.0
+        # (layout, payload) or a failure, in the items' order
+        self.outcomes: list[tuple[bytes, bytes] | Failure] = []
+
+    def run(self) -> None:
+        """Fill `outcomes`: whatever happens to the batch, one for each item."""
+        try:
+            self.outcomes = self._call(self.items)
+        except Exception as error:  # noqa: BLE001 - a model may raise anything, and its text stays in this process
+            log.warning("%s: a batch of %d failed: %s", self.served.name, len(self.items), _brief(error))
+            self.outcomes = self._isolate(self.items, error)
+        self.compute_s = time.monotonic() - self.started
+
+    def _call(self, items: list[Item]) -> list[tuple[bytes, bytes] | Failure]:
+        layout = arrays.layout_of(items[0].layout)
+        rows = [item.rows for item in items]
+        inputs = arrays.join(layout, [item.payload for item in items], rows)
+        outputs = self._in_chunks(inputs, sum(rows))
+        try:
+            out_layout, payloads = arrays.split(outputs, rows)
+        except KeyError as error:
+            raise BadBatch(f"outputs of dtype {error}") from None
+        return [(out_layout, payload) for payload in payloads]
+
+    def _in_chunks(self, inputs: list[np.ndarray], rows: int) -> list[np.ndarray]:
+        """The model's outputs; more rows than a batch may have (one large item) go through in several calls."""
+        limit = self.served.limit
+        if rows <= limit:
+            return self._checked(inputs, rows)
+        pieces = [
+            self._checked([array[at : at + limit] for array in inputs], min(limit, rows - at))
+            for at in range(0, rows, limit)
+        ]
+        return [np.concatenate(tensors) for tensors in zip(*pieces, strict=True)]
+
+    def _checked(self, inputs: list[np.ndarray], rows: int) -> list[np.ndarray]:
+        outputs = [np.asarray(output) for output in self.served.model.run(inputs)]
+        if not outputs or any(output.shape[:1] != (rows,) for output in outputs):
+            raise BadBatch(f"{rows} rows in, outputs of shapes {[output.shape for output in outputs]}")
+        return outputs
+
+    def _isolate(self, items: list[Item], error: Exception) -> list[tuple[bytes, bytes] | Failure]:
+        """These items failed together: find the guilty. One of 32 costs 11 calls, all of 32 cost 35."""
+        if len(items) == 1:
+            return [Failure.BAD_OUTPUT if isinstance(error, BadBatch) else Failure.MODEL_ERROR]
+        middle = len(items) // 2
+        halves = items[:middle], items[middle:]
+        tried = [self._try(half) for half in halves]
+        if all(isinstance(result, Exception) for result in tried) and len(items) > 2:
+            # Both halves failed, so the guilty are many: one call each is the cheapest way to the innocent.
+            tried = [self._try([item]) for item in items]
+            halves = tuple([item] for item in items)  # type: ignore[assignment]
+        outcomes: list[tuple[bytes, bytes] | Failure] = []
+        for half, result in zip(halves, tried, strict=True):
+            outcomes += self._isolate(half, result) if isinstance(result, Exception) else result
+        return outcomes
+
+    def _try(self, items: list[Item]) -> list[tuple[bytes, bytes] | Failure] | Exception:
+        try:
+            return self._call(items)
+        except Exception as error:  # noqa: BLE001 - as in run
+            return error
+
+
+class Worker:
+    """The loop. `turn` is one pass, so that a test can call it."""
+
+    def __init__(self, served: Sequence[Served], control: ControlChannel, slot: Slot) -> None:
+        self.served = list(served)
+        self.control = control
+        self.stopping = False
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(control, selectors.EVENT_READ, self._on_control)
+        self._links: set[Link] = set()
+        self._to_flush: set[Link] = set()
+        self._computing = False
+        self._batch_number = 0
+        self._thread = ComputingThread()
+        self._selector.register(self._thread.woken, selectors.EVENT_READ, self._on_computed)
+        for one in self.served:
+            one.count_with(slot)
+
+    def run(self) -> None:
+        """Turn until the supervisor says stop and nothing is left to answer."""
+        while not (self.stopping and self._idle()):
+            self.turn()
+
+    def turn(self) -> None:
+        """Wait for something, read all of it, run what the policy says, write all of it."""
+        for key, events in self._selector.select(self._wait_s()):
+            key.data(events)
+        if not self._computing:
+            self._start_next()
+        for link in self._to_flush:
+            self._flush(link)
+        self._to_flush.clear()
+
+    def _idle(self) -> bool:
+        unsent = any(link.connection.pending_bytes for link in self._links)
+        return not (self._computing or unsent or any(one.queue.rows for one in self.served))
+
+    def _wait_s(self) -> float:
+        if self._computing:
+            return HEARTBEAT_S
+        now, wait_s = time.monotonic(), HEARTBEAT_S
+        for one in self.served:
+            decision = self._decide(one, now)
+            if isinstance(decision, policy.Run):
+                return 0
+            if decision is not None:
+                wait_s = min(wait_s, decision.until - now)
+        return wait_s
+
+    @staticmethod
+    def _decide(one: Served, now: float) -> policy.Run | policy.Wait | None:
+        if not one.queue.rows:
+            return None
+        oldest = one.queue.oldest_arrival()
+        state = policy.State(one.queue.widest_rows() if one.max_wait_s else one.queue.rows, oldest or now)
+        return policy.decide(state, now, max_rows=one.max_rows, max_wait_s=one.max_wait_s)
+
+    def _start_next(self) -> None:
+        """Run the ready model whose oldest item has waited longest."""
+        now = time.monotonic()
+        ready = [one for one in self.served if isinstance(self._decide(one, now), policy.Run)]
+        if not ready:
+            return
+        one = min(ready, key=lambda one: one.queue.oldest_arrival() or now) if len(ready) > 1 else ready[0]
+        items, late = one.queue.take(one.max_rows, now)
+        for item in late:
+            self._fail(one, item, Failure.DEADLINE)
+        if not items:
+            return
+        self._batch_number = (self._batch_number + 1) & 0xFFFFFFFF
+        batch = Batch(one, items, self._batch_number)
+        if one.seconds_per_call < QUICK_S:
+            batch.run()
+            self._answer(batch)
+        else:
+            self._computing = True
+            self._thread.start(batch)
+
+    def _on_computed(self, _events: int) -> None:
+        for batch in self._thread.finished():
+            self._computing = False
+            self._answer(batch)
+
+    def _answer(self, batch: Batch) -> None:
+        one = batch.served
+        rows = sum(item.rows for item in batch.items)
+        # A moving average, not the warm-up's figure: a model that turns slow leaves the loop for the thread.
+        one.seconds_per_call += (batch.compute_s - one.seconds_per_call) * 0.2
+        one.batches.add(1)
+        one.rows.add(rows)
+        one.batch_rows.observe(rows)
+        one.compute.observe(batch.compute_s)
+        one.waiting.set(one.queue.rows)
+        compute_us = _microseconds(batch.compute_s)
+        for item, outcome in zip(batch.items, batch.outcomes, strict=True):
+            queued_s = batch.started - item.arrived
+            one.queued.observe(queued_s)
+            if isinstance(outcome, Failure):
+                self._fail(one, item, outcome)
+                continue
+            layout, payload = outcome
+            whole = len(payload) <= PART_BYTES
+            frame = pack(
+                Kind.ANSWER,
+                item.id,
+                model=one.index,
+                rows=item.rows,
+                queue_us=_microseconds(queued_s),
+                compute_us=compute_us,
+                batch_rows=rows,
+                batch=batch.number,
+                queued_rows=one.queue.rows,
+                layout=layout,
+                payload=payload if whole else b"",
+            )
+            link: Link = item.sender
+            if whole:
+                link.connection.send(frame)
+            else:
+                link.connection.send_large(item.id, frame, payload)
+            self._to_flush.add(link)
+
+    def _fail(self, one: Served, item: Item, code: Failure) -> None:
+        one.failed[code].add(1)
+        item.sender.connection.send(pack(Kind.FAILED, item.id, code=code, model=one.index, queued_rows=one.queue.rows))
+        self._to_flush.add(item.sender)
+
+    def _on_control(self, _events: int) -> None:
+        try:
+            messages = self.control.receive()
+        except ConnectionLost:
+            os._exit(0)  # no supervisor, nobody to answer
+        for message, fds in messages:
+            if message["type"] == "link":
+                link = Link(Connection(socket.socket(fileno=fds[0])))
+                self._links.add(link)
+                self._selector.register(link.connection, selectors.EVENT_READ, self._handler(link))
+            elif message["type"] == "stop":
+                self.stopping = True
+
+    def _handler(self, link: Link) -> Callable[[int], None]:
+        def handle(events: int) -> None:
+            if events & selectors.EVENT_WRITE:
+                self._to_flush.add(link)
+            if events & selectors.EVENT_READ:
+                self._read(link)
+
+        return handle
+
+    def _read(self, link: Link) -> None:
+        try:
+            frames = link.connection.receive()
+        except ConnectionLost:
+            self._drop(link)
+            return
+        for frame in frames:
+            if frame.kind == Kind.ITEM:
+                if frame.model >= len(self.served):
+                    link.connection.send(pack(Kind.FAILED, frame.id, code=Failure.UNKNOWN_MODEL))
+                    self._to_flush.add(link)
+                    continue
+                one = self.served[frame.model]
+                item = Item(link, frame.id, frame.rows, frame.layout, frame.payload, frame.arrived, frame.deadline)
+                try:
+                    one.queue.push(item)
+                except QueueFull:
+                    self._fail(one, item, Failure.QUEUE_FULL)
+            elif frame.kind == Kind.CANCEL:
+                for one in self.served:
+                    for item in one.queue.withdraw(link, frame.id):
+                        self._fail(one, item, Failure.CANCELLED)
+
+    def _flush(self, link: Link) -> None:
+        if link not in self._links:
+            return
+        try:
+            link.connection.flush()
+        except ConnectionLost:
+            self._drop(link)
+            return
+        if link.connection.pending_bytes > UNSENT_BYTES_MAX:
+            log.warning("a front takes no answers; its connection is dropped")
+            self._drop(link)
+            return
+        if link.connection.wants_write != link.writing:
+            link.writing = link.connection.wants_write
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.writing else 0)
+            self._selector.modify(link.connection, events, self._selector.get_key(link.connection).data)
+
+    def _drop(self, link: Link) -> None:
+        """The front is gone: so is whoever asked, and what it had queued need not be computed."""
+        if link in self._links:
+            self._links.discard(link)
+            self._selector.unregister(link.connection)
+            link.connection.close()
+        for one in self.served:
+            one.failed[Failure.CANCELLED].add(len(one.queue.withdraw(link)))
+
+
+class Link:
+    """A front's connection, and whether we wait for it to take more."""
+
+    __slots__ = ("connection", "writing")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.writing = False
+
+
+class ComputingThread:
+    """Runs one batch at a time; `woken` becomes readable when one is done."""
+
+    def __init__(self) -> None:
+        self.woken, self._wake = socket.socketpair()
+        self.woken.setblocking(False)
+        self._todo: deque[Batch] = deque()
+        self._done: deque[Batch] = deque()
+        self._ready = threading.Semaphore(0)
+        threading.Thread(target=self._run, name="compute", daemon=True).start()
+
+    def start(self, batch: Batch) -> None:
+        self._todo.append(batch)
+        self._ready.release()
+
+    def finished(self) -> list[Batch]:
+        self.woken.recv(64)
+        return [self._done.popleft() for _ in range(len(self._done))]
+
+    def _run(self) -> None:
+        while True:
+            self._ready.acquire()
+            batch = self._todo.popleft()
+            batch.run()
+            self._done.append(batch)
+            self._wake.send(b"x")
+
+
+def _microseconds(seconds: float) -> int:
+    return min(max(int(seconds * 1e6), 0), 0xFFFFFFFF)
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:300]}"
+
+
+def main(control_fd: int) -> None:
+    """Load what the supervisor's first message names, report, and serve. Runs in a process of its own."""
+    # The terminal and the service manager signal the whole group; only the supervisor decides when we end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    control = ControlChannel(socket.socket(fileno=control_fd))
+    hello, (life_fd, counters_fd) = control.wait()
+    exit_with_parent(socket.socket(fileno=life_fd))
+    slot = Counters.attach(counters_fd).slot(hello["slot"])
+    served, failures = load_all(hello)
+    models = [
+        {"name": one.name, "version": one.version, "description": one.model.description, "costs": one.costs}
+        for one in served
+    ]
+    control.send({"type": "ready" if served else "failed", "models": models, "failures": failures})
+    if served:
+        Worker(served, control, slot).run()
+    os._exit(0)  # no destructors of a framework that may be computing
+
+
+def load_all(hello: dict[str, Any]) -> tuple[list[Served], list[dict[str, str]]]:
+    """(what can be served, what cannot and why). One bad model never keeps the others from serving."""
+    options = hello["options"]
+    module, function = hello["loader"].split(":")
+    load = getattr(importlib.import_module(module), function)
+    served: list[Served] = []
+    failures: list[dict[str, str]] = []
+    for reference in hello["models"]:
+        try:
+            one = Served(len(served), load(reference, options), reference, options)
+            one.warm_up(options["warm_up_budget_s"])
+        except Exception as error:  # noqa: BLE001 - loading runs foreign code; the others must still serve
+            reason = getattr(error, "reason", None)
+            if reason is None:
+                log.exception("%s version %s cannot be loaded", reference["name"], reference["version"])
+                reason = "loading failed; the server's log has the details"
+            failures.append({"name": reference["name"], "version": reference["version"], "reason": reason})
+        else:
+            served.append(one)
+    # TensorFlow leaves some 276,000 objects: one full collection would stop everything for 0.2 s.
+    gc.collect()
+    gc.freeze()
+    return served, failures

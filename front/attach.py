@@ -1,0 +1,61 @@
+"""The application inside somebody else's WSGI server. Owns when it attaches: late, once per process, again after a loss."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from batching.blocking import BlockingClient
+from batching.control import ControlChannel
+from batching.errors import BatchingError, NoWorker
+from front.catalog import cataloguer
+from front.exchange import error_response, request_id
+from front.loop import REASONS
+
+FIRST_SNAPSHOT_S = 5.0
+
+
+class Attached:
+    """A WSGI callable. Safe for threads; a fork after import (gunicorn --preload) is fine, since nothing is open yet."""
+
+    def __init__(self, path: str, create_app: Callable[[Any], Any], default_model: str | None) -> None:
+        self._path = path
+        self._create_app = create_app
+        self._default_model = default_model
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._client: BlockingClient | None = None
+        self._app: Any = None
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            app = self._attached()
+        except (OSError, BatchingError):
+            response = error_response(NoWorker(), request_id(environ.get("HTTP_X_REQUEST_ID")))
+            length = ("Content-Length", str(len(response.body)))
+            start_response(f"{response.status} {REASONS[response.status]}", [*response.headers, length])
+            return [response.body]
+        return app(environ, start_response)
+
+    def _attached(self) -> Any:
+        """The application with a living client. Raises OSError or BatchingError where there is no supervisor."""
+        client = self._client
+        if client is not None and self._pid == os.getpid() and not client.lost:
+            return self._app
+        with self._lock:
+            client = self._client
+            if client is None or self._pid != os.getpid() or client.lost:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                try:
+                    sock.connect(self._path)
+                except OSError:
+                    sock.close()
+                    raise
+                self._client = BlockingClient(ControlChannel(sock), cataloguer(self._default_model))
+                self._client.wait_until(lambda catalog: catalog.serial > 0, FIRST_SNAPSHOT_S)
+                self._app = self._create_app(self._client)
+                self._pid = os.getpid()
+            return self._app

@@ -1,0 +1,155 @@
+"""The models as a front knows them: one immutable view per snapshot. Owns which model a request is for.
+
+Knows nothing of HTTP beyond the names of routes, and nothing of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from batching.client import Target
+from models.contract import Contract
+from models.schema import Compiled, compile_contract
+
+
+class UnknownModel(Exception):
+    """No model or version of that name."""
+
+
+class Ambiguous(Exception):
+    """The request names no model and several would do; `choices` are their names."""
+
+    def __init__(self, message: str, choices: list[str]) -> None:
+        super().__init__(message)
+        self.choices = choices
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One version of one model. `compiled` is None until a worker has reported the contract."""
+
+    name: str
+    version: str
+    state: str
+    reason: str | None
+    target: Target
+    compiled: Compiled | None
+    costs: dict[str, float]
+
+    @property
+    def contract(self) -> Contract | None:
+        return self.compiled.contract if self.compiled else None
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """One snapshot, compiled. `models` holds each model's versions, newest first."""
+
+    serial: int
+    draining: bool
+    models: dict[str, list[Entry]]
+    groups: set[str]
+    groups_with_workers: set[str]
+    default: str | None
+
+    def find(self, name: str, version: str | None = None) -> Entry:
+        """The version asked for, or the newest that can be served. Raises UnknownModel."""
+        versions = self.models.get(name)
+        if not versions:
+            raise UnknownModel(f"there is no model {name[:64]!r}; there are: {', '.join(self.models) or 'none'}")
+        if version is None:
+            return next((entry for entry in versions if entry.state != "FAILED"), versions[0])
+        for entry in versions:
+            if entry.version == version:
+                return entry
+        known = ", ".join(entry.version for entry in versions)
+        raise UnknownModel(f"model {name} has no version {version[:20]!r}; it has: {known}")
+
+    def for_predict(self) -> Entry:
+        """The default model, else the only one. Raises Ambiguous."""
+        if self.default is not None:
+            return self.find(self.default)
+        return self._only([self.find(name) for name in self.models], "model", "/predict")
+
+    def for_classify(self) -> Entry:
+        """The only image classifier, else the default model if it is a classifier. Raises Ambiguous."""
+        newest = [self.find(name) for name in self.models]
+        images = [entry for entry in newest if entry.contract and entry.contract.image]
+        if len(images) == 1:
+            return images[0]
+        if self.default is not None and (not images or any(entry.name == self.default for entry in images)):
+            entry = self.find(self.default)
+            if entry.contract is None or is_classifier(entry.contract):
+                return entry
+        choices = images or [entry for entry in newest if entry.contract and is_classifier(entry.contract)]
+        return self._only(choices or newest, "image classifier", "/classify")
+
+    def for_route(self, route: str) -> Entry | None:
+        """The model whose contract claims this extra route."""
+        for name in self.models:
+            entry = self.find(name)
+            if entry.contract and route in entry.contract.routes:
+                return entry
+        return None
+
+    def is_ready(self) -> bool:
+        """Whether traffic is welcome: not draining, something can be served, and every group has a worker."""
+        served = [entry for versions in self.models.values() for entry in versions if entry.state == "READY"]
+        return bool(served) and not self.draining and self.groups <= self.groups_with_workers
+
+    @staticmethod
+    def _only(entries: list[Entry], what: str, route: str) -> Entry:
+        if len(entries) == 1:
+            return entries[0]
+        names = [entry.name for entry in entries]
+        raise Ambiguous(f"there is no single {what}: post to {route}/<model> with one of {', '.join(names)}", names)
+
+
+def is_classifier(contract: Contract) -> bool:
+    """Whether one output holds a score per class."""
+    return bool(contract.labels or contract.image) and len(contract.outputs) == 1
+
+
+def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
+    """The `compile` of a client: snapshots in, catalogs out; contracts that stay the same are compiled once."""
+    compiled: dict[tuple[str, str], tuple[dict[str, Any], Compiled]] = {}
+
+    def compile_once(model: dict[str, Any]) -> Compiled | None:
+        description = model["description"]
+        if description is None:
+            return None
+        key = (model["name"], model["version"])
+        if key not in compiled or compiled[key][0] != description:
+            compiled[key] = (description, compile_contract(Contract.from_json(description)))
+        return compiled[key][1]
+
+    def catalogue(snapshot: dict[str, Any]) -> Catalog:
+        models: dict[str, list[Entry]] = {}
+        for model in snapshot["models"]:
+            target = Target(model["group"], model["generation"], model["index"])
+            entry = Entry(
+                model["name"],
+                model["version"],
+                model["state"],
+                model["reason"],
+                target,
+                compile_once(model),
+                model["costs"],
+            )
+            models.setdefault(entry.name, []).append(entry)
+        for versions in models.values():
+            versions.sort(key=lambda entry: int(entry.version), reverse=True)
+        for gone in compiled.keys() - {(m["name"], m["version"]) for m in snapshot["models"]}:
+            del compiled[gone]
+        return Catalog(
+            snapshot["serial"],
+            snapshot.get("draining", False),
+            dict(sorted(models.items())),
+            {model["group"] for model in snapshot["models"] if model["group"]},
+            {worker["group"] for worker in snapshot["workers"]},
+            default,
+        )
+
+    return catalogue

@@ -1,0 +1,433 @@
+"""The HTTP front: waitress's own loop with the application and the workers' sockets in it. One thread, no waiting.
+
+A request has two halves. The application runs the first one in the loop and either answers at once or hands an exchange
+to `environ[DEFER]`; its items travel to a worker, and the second half runs when the outcome arrives. What may take long
+before that (decoding an image, parsing a large body) runs in a small thread pool and comes back through the trigger.
+
+Checked against waitress 3.0.2. What is changed there, and why:
+
+- task dispatcher: handler threads that block on a worker starve on the interpreter lock (measured: 250 requests/s with 16
+  threads and 64 clients against 10,000 here), so channels are served in the loop, after each poll.
+- `asyncore_use_poll`: with the default select() the 1,100th connection kills the process.
+- HTTPChannel.handle_read: a client that has gone is noticed while its request is in flight (channel_request_lookahead),
+  but one that only finished sending (shutdown of its sending side) still gets its answer.
+- answers: head and body leave in one write, with one Date per second; errors of the parser have our JSON body.
+- bodies stay in memory (`inbuf_overflow`): a full temporary folder cannot fail a request.
+- drain: `waitress` has none and drops what is in flight on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+from typing import Any, NamedTuple, Protocol
+
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+from waitress.task import WSGITask
+
+from batching.client import Client, Handle, Outcome, Target, Ticket
+from batching.counters import Gauge
+from batching.errors import BatchingError, QueueFull
+
+log = logging.getLogger("inference.front")
+
+DEFER = "inference.defer"
+# Poll at least this often: waitress looks for idle connections to close only when the loop turns.
+TURN_S = 1.0
+# While draining, new connections are still served for so long: a balancer needs a moment to see that we are not ready.
+DRAIN_GRACE_S = 0.3
+HEADER_BYTES_MAX = 32 * 1024
+REASONS = {
+    200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type", 421: "Misdirected Request",
+    431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented",
+    503: "Service Unavailable", 504: "Gateway Timeout",
+}  # fmt: skip
+
+
+class Response(NamedTuple):
+    """An answer, ready to leave. `headers` without Content-Length, Date and Connection, which are the front's."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Exchange(Protocol):
+    """A prediction request between its two halves; nothing here raises but `prepare`."""
+
+    heavy: bool
+    target: Target
+    items: list[tuple[int, Any]]
+    deadline: float
+
+    def prepare(self) -> None:
+        """Turn the body into items; in the pool where `heavy`. Raises what `fail` understands."""
+
+    def answer(self, outcomes: list[Outcome]) -> Response:
+        """The second half."""
+
+    def fail(self, error: Exception) -> Response:
+        """The second half where there were no outcomes."""
+
+
+class Front:
+    """The loop and what lives in it. `turn` is one pass."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        *,
+        max_body_bytes: int,
+        threads: int,
+        parser_error: Callable[[int, str], Response],
+        connections: Gauge,
+        heavy_max: int = 256,
+    ) -> None:
+        self.client: Client
+        self.parser_error = parser_error
+        self._map: dict[int, Any] = {}
+        self._serving = Serving()
+        self._soon: deque[Callable[[], None]] = deque()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._heavy = 0
+        self._heavy_max = heavy_max
+        self._connections = connections
+        self._drain_at: float | None = None
+        self._drain_until = float("inf")
+        self._listening = True
+        self._server = create_server(
+            _no_application,
+            map=self._map,
+            _dispatcher=self._serving,
+            sockets=[listener],
+            asyncore_use_poll=True,
+            connection_limit=1000,
+            backlog=4096,
+            channel_request_lookahead=1,
+            max_request_header_size=HEADER_BYTES_MAX,
+            max_request_body_size=max_body_bytes + 1,
+            inbuf_overflow=max_body_bytes + 1,
+            recv_bytes=65536,
+            clear_untrusted_proxy_headers=False,
+            ident=None,
+            log_socket_errors=False,
+        )
+        self._server.channel_class = Channel
+        self._server.front = self
+
+    def run(self, application: Callable[..., Iterable[bytes]]) -> None:
+        """Serve until drained."""
+        self._server.application = application
+        while not self._drained():
+            self.turn()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def turn(self) -> None:
+        """Poll once, serve what has arrived whole, hand over what was gathered, give up what is too late."""
+        now = time.monotonic()
+        wait_s = min(TURN_S, self.client.expire(now) - now)
+        if self._drain_at is not None:
+            wait_s = min(wait_s, 0.05)
+        wasyncore.poll2(max(wait_s, 0), self._map)
+        self._serving.serve_all()
+        for _ in range(len(self._soon)):
+            self._soon.popleft()()
+        self.client.flush()
+        self._connections.set(len(self._server.active_channels))
+        if self._drain_at is not None:
+            self._continue_drain()
+
+    # -- what the client and the channels need of the loop ---------------------------------------------------------
+
+    def watch(self, handle: Handle) -> None:
+        """Put a descriptor of the client's into the loop."""
+        self._map[handle.fileno()] = Watched(handle)
+
+    def forget(self, handle: Handle) -> None:
+        """Take it out again; it is still open."""
+        self._map.pop(handle.fileno(), None)
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Run `function` in the loop; the only method for other threads."""
+        self._soon.append(function)
+        self._server.pull_trigger()
+
+    def begin(self, exchange: Exchange, channel: Channel) -> None:
+        """The wait between the halves: prepare (in the pool where heavy), submit, and answer when it is decided."""
+        if not exchange.heavy:
+            self._submit(exchange, channel)
+            return
+        if self._heavy >= self._heavy_max:
+            channel.answer(exchange.fail(QueueFull("too many bodies wait to be decoded")))
+            return
+        self._heavy += 1
+        self._pool.submit(self._prepare, exchange, channel)
+
+    def _prepare(self, exchange: Exchange, channel: Channel) -> None:
+        try:
+            exchange.prepare()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the exchange turns it into an answer
+            failure = error
+            self.call_soon(lambda: self._end_heavy(lambda: channel.answer(exchange.fail(failure))))
+        else:
+            self.call_soon(lambda: self._end_heavy(lambda: self._submit(exchange, channel)))
+
+    def _end_heavy(self, then: Callable[[], None]) -> None:
+        self._heavy -= 1
+        then()
+
+    def _submit(self, exchange: Exchange, channel: Channel) -> None:
+        if not channel.connected:
+            return
+        try:
+            channel.ticket = self.client.submit(
+                exchange.target,
+                exchange.items,
+                exchange.deadline,
+                lambda outcomes: channel.answer(exchange.answer(outcomes)),
+            )
+        except BatchingError as error:
+            channel.answer(exchange.fail(error))
+
+    # -- drain -----------------------------------------------------------------------------------------------------
+
+    @property
+    def draining(self) -> bool:
+        """Whether answers should say Connection: close."""
+        return self._drain_at is not None
+
+    def drain(self, timeout_s: float) -> None:
+        """Serve on for a grace, then stop accepting, finish what there is, and let `run` return."""
+        self._drain_at = time.monotonic() + DRAIN_GRACE_S
+        self._drain_until = time.monotonic() + timeout_s
+
+    def _continue_drain(self) -> None:
+        now = time.monotonic()
+        if self._drain_at is None or now < self._drain_at:
+            return
+        if self._listening:
+            self._server.handle_accept()  # what the kernel has accepted for us already is ours to serve
+            self._server.del_channel(self._map)
+            self._server.accepting = False
+            self._listening = False
+        for channel in list(self._server.active_channels.values()):
+            if not (channel.requests or channel.request or channel.total_outbufs_len):
+                channel.handle_close()
+
+    def _drained(self) -> bool:
+        if self._listening:
+            return False
+        return not self._server.active_channels or time.monotonic() >= self._drain_until
+
+
+class Serving:
+    """waitress's task dispatcher, without threads: `received` queues a channel while it holds its lock, we serve later."""
+
+    def __init__(self) -> None:
+        self._ready: deque[Channel] = deque()
+
+    def add_task(self, channel: Channel) -> None:
+        self._ready.append(channel)
+
+    def serve_all(self) -> None:
+        """Serve what is ready; a channel whose next request is here already is queued again and served, too."""
+        while self._ready:
+            self._ready.popleft().service()
+
+    def set_thread_count(self, count: int) -> None:
+        """There are none."""
+
+    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
+        """Nothing runs beside the loop."""
+        return True
+
+
+class Watched:
+    """A handle of the client's, as waitress's loop wants it."""
+
+    accepting = False
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return self._handle.wants_write
+
+    def handle_read_event(self) -> None:
+        self._handle.on_readable()
+
+    def handle_write_event(self) -> None:
+        self._handle.on_writable()
+
+    def handle_expt_event(self) -> None:
+        """Nothing is sent out of band."""
+
+    def handle_close(self) -> None:
+        if self._handle.fileno() >= 0:
+            self._handle.on_readable()  # meets the end of the stream
+
+    def handle_error(self) -> None:
+        log.exception("the connection to a worker or the supervisor failed")
+        raise SystemExit(1)  # the supervisor starts another front
+
+    def close(self) -> None:
+        """The client closes what is its own."""
+
+
+class Channel(HTTPChannel):
+    """One client connection; its first request is in service until `answer` was called for it."""
+
+    task_class = WSGITask
+    ticket: Ticket | None = None
+    finished_sending = False
+
+    def readable(self) -> bool:
+        return not self.finished_sending and super().readable()
+
+    def handle_read(self) -> None:
+        try:
+            data = self.socket.recv(self.adj.recv_bytes)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.handle_close()
+            return
+        if data:
+            self.last_activity = time.time()
+            self.received(data)
+        elif self.requests or self.total_outbufs_len:
+            # It may be waiting with its sending side shut: withdraw what is still queued, deliver what is not.
+            self.finished_sending = True
+            self._withdraw()
+        else:
+            self.handle_close()
+
+    def handle_close(self) -> None:
+        self._withdraw()
+        super().handle_close()
+
+    def _withdraw(self) -> None:
+        if self.ticket is not None:
+            ticket, self.ticket = self.ticket, None
+            self.server.front.client.withdraw(ticket)
+
+    def service(self) -> None:
+        """The first half: run the application; it answers, or defers."""
+        front: Front = self.server.front
+        if not self.connected:
+            self._forget_requests()
+            return
+        request = self.requests[0]
+        if request.error:
+            request.connection_close = True
+            self.answer(front.parser_error(request.error.code, request.error.body))
+            return
+        environ = self.task_class(self, request).get_environment()
+        deferred: list[Exchange] = []
+        environ[DEFER] = deferred.append
+        head: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[..., None]:
+            head[:] = [int(status[:3]), headers]
+            return _no_write
+
+        chunks = self.server.application(environ, start_response)
+        if deferred:
+            front.begin(deferred[0], self)
+        else:
+            self.answer(Response(head[0], head[1], b"".join(chunks)))
+
+    def answer(self, response: Response) -> None:
+        """Write the answer to the first request, and go on to the next. A client that has gone is not an error."""
+        self.ticket = None
+        if not self.connected or not self.requests:
+            self._forget_requests()
+            return
+        request = self.requests[0]
+        keep = self._keeps_alive(request)
+        data = _head(response, request.version, keep) + (b"" if request.command == "HEAD" else response.body)
+        self._write(data)
+        self.last_activity = time.time()
+        if not keep:
+            self._forget_requests()
+            self.close_when_flushed = True
+            if not self.total_outbufs_len:
+                self.handle_close()
+            return
+        request.close()
+        self.requests.pop(0)
+        if self.requests:
+            self.server.add_task(self)
+        elif self.request is not None and self.request.expect_continue and self.request.headers_finished:
+            if not self.sent_continue:
+                self.send_continue()
+
+    def _write(self, data: bytes) -> None:
+        """At once where the socket takes it; only what is left over is buffered."""
+        if not self.total_outbufs_len:
+            try:
+                sent = self.socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.handle_close()
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self.outbufs[-1].append(data)
+        self.total_outbufs_len += len(data)
+
+    def _keeps_alive(self, request: Any) -> bool:
+        if self.server.front.draining or self.finished_sending or request.error:
+            return False
+        connection = request.headers.get("CONNECTION", "").lower()
+        return connection != "close" if request.version == "1.1" else connection == "keep-alive"
+
+    def _forget_requests(self) -> None:
+        for request in self.requests:
+            request.close()
+        self.requests = []
+
+
+_date: tuple[int, str] = (0, "")
+
+
+def _http_date() -> str:
+    global _date  # noqa: PLW0603 - one string a second for all answers
+    now = int(time.time())
+    if _date[0] != now:
+        _date = (now, formatdate(now, usegmt=True))
+    return _date[1]
+
+
+def _head(response: Response, version: str, keep: bool) -> bytes:
+    version = version if version in ("1.0", "1.1") else "1.0"
+    lines = [f"HTTP/{version} {response.status} {REASONS.get(response.status, 'Unknown')}"]
+    lines += [f"{name}: {value}" for name, value in response.headers if name.lower() != "content-length"]
+    lines.append(f"Content-Length: {len(response.body)}\r\nDate: {_http_date()}")
+    if not keep:
+        lines.append("Connection: close")
+    elif version == "1.0":
+        lines.append("Connection: keep-alive")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _no_write(data: bytes) -> None:
+    raise RuntimeError("the write callable is not offered")
+
+
+def _no_application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    raise RuntimeError("no application yet")
+

@@ -1,0 +1,59 @@
+"""A front process of ours: waitress's loop with the application in it. Started by the supervisor, ended by it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from batching.client import Client
+from batching.control import ControlChannel
+from batching.counters import Counters
+from batching.life import exit_with_parent
+from front.catalog import cataloguer
+from front.exchange import parser_error
+from front.loop import Front
+
+
+def main(control_fd: int, create_app: Callable[[Any, Any], Any], settings_class: Callable[..., Any]) -> None:
+    """Serve until the supervisor says drain, or is gone."""
+    # The terminal and the service manager signal the whole group; only the supervisor decides when we end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    control = ControlChannel(socket.socket(fileno=control_fd))
+    hello, (life_fd, counters_fd, listener_fd) = control.wait()
+    exit_with_parent(socket.socket(fileno=life_fd))
+    settings = settings_class(**hello["settings"])
+    counters = Counters.attach(counters_fd)
+    slot = counters.slot(hello["slot"])
+    front = Front(
+        socket.socket(fileno=listener_fd),
+        max_body_bytes=settings.max_body_bytes,
+        threads=settings.decode_threads,
+        parser_error=parser_error,
+        connections=slot.gauge("inference_connections"),
+    )
+
+    def on_message(message: dict[str, Any]) -> None:
+        if message["type"] == "drain":
+            front.drain(message["timeout_s"])
+
+    front.client = Client(
+        front,
+        control,
+        slot,
+        counters,
+        compile=cataloguer(settings.default_model),
+        max_rows=settings.queue_rows,
+        max_bytes=settings.queue_bytes,
+        on_message=on_message,
+        on_lost=lambda: os._exit(0),
+    )
+    application = create_app(settings, front.client)
+    gc.collect()
+    gc.freeze()
+    front.run(application)
+    os._exit(0)  # a decoding thread may still be busy with a body nobody waits for

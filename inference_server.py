@@ -1,0 +1,580 @@
+"""Point it at a Keras or TensorFlow model and it is an HTTP API: `python inference_server.py path/to/model`.
+
+The sentence that the packages make up: settings, the application and its routes, embedding, the command line. What may
+be slow to import is imported where it is used: this module is also the entry of every child process, and a worker loads
+no HTTP, a front no TensorFlow, the supervisor neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import Field, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from bottle import Bottle
+
+__version__ = "0.1.0"
+
+HERE = Path(__file__).resolve().parent
+EXIT_USAGE, EXIT_MODEL, EXIT_ADDRESS = 2, 3, 4
+# Bodies above this are parsed in a front's thread pool: at about 100 MB/s that is 0.2 ms of the loop's time.
+INLINE_BODY_BYTES = 16 * 1024
+
+
+def _require_own_packages() -> None:
+    """`models` and `batching` are common names: say so where another package of that name would be imported."""
+    for name in ("batching", "front", "models"):
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve().parent if spec and spec.origin else None
+        if found != HERE / name:
+            raise ImportError(
+                f"inference_server needs its own package {name!r}, but Python finds "
+                f"{'another one' if spec else 'none'} first: start it from another folder, or rename that one"
+            )
+
+
+_require_own_packages()
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def _setting(default: Any, help: str, why: str = "") -> Any:
+    return field(default=default, metadata={"help": help, "why": why})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One line a setting: default, meaning, and why this default. The environment has them in capitals, the command
+    line with dashes; `.env.example` and the README's table are held to this by a test."""
+
+    model_path: str | None = _setting(None, "the one model to serve: a file, a SavedModel, or a folder of versions")
+    model_dir: str | None = _setting(
+        None, "a folder of models to serve", "unset: models/saved, and where that is empty models/dummy_model.keras"
+    )
+    default_model: str | None = _setting(None, "the model that /predict without a name means", "unset: the only one")
+    allow_h5: bool = _setting(False, "also load .h5 files", "the format is older and less safe than .keras")
+    host: str = _setting("127.0.0.1", "the address to listen on", "nobody else's machine, unless you say so")
+    port: int = _setting(8080, "the port to listen on; 0 takes a free one and prints it")
+    fronts: int = _setting(1, "HTTP processes", "one saturates a worker with a small model on two cores")
+    workers: int = _setting(1, "processes with the models", "TensorFlow uses all cores already; each costs its memory")
+    batch_max_size: int = _setting(64, "rows in one batch at the most", "fewer where warm-up shows that fewer pay")
+    batch_max_wait_ms: float = _setting(
+        0.0, "how long the first row of a batch waits for others", "batches form while the model is busy; a lone request would pay"
+    )
+    predict_timeout_ms: float = _setting(2000.0, "from a request's arrival to its answer; a client may ask for less")
+    max_json_bytes: int = _setting(8 * 1024 * 1024, "the largest JSON body", "8 MiB parse in about 0.1 s")
+    max_body_bytes: int = _setting(64 * 1024 * 1024, "the largest body of any kind")
+    max_image_pixels: int = _setting(25_000_000, "the largest picture, width times height", "75 MB when decoded")
+    queue_rows: int = _setting(8192, "rows that may wait for one model", "seconds of work, not minutes")
+    queue_bytes: int = _setting(256 * 1024 * 1024, "bytes that may wait for one model")
+    decode_threads: int = _setting(2, "threads in each front for pictures and large bodies", "Pillow uses a core each")
+    intra_op_threads: int | None = _setting(None, "TensorFlow's threads in one operation", "unset: TensorFlow's choice")
+    warm_up_budget_s: float = _setting(5.0, "seconds of measuring batch sizes at start, for each model")
+    drain_timeout_s: float = _setting(30.0, "how long a stopping server waits for requests in flight")
+    worker_socket: str | None = _setting(None, "where `worker` listens and wsgi() connects to", "a path of your choice")
+
+    @classmethod
+    def from_environment(cls, environ: dict[str, str] | os._Environ[str] = os.environ) -> Settings:
+        """Each setting from the variable of its name, if that is set and not empty. Raises ValueError naming it."""
+        values = {}
+        for one in fields(cls):
+            text = environ.get(one.name.upper(), "")
+            if text:
+                values[one.name] = parse_setting(one, text)
+        return cls(**values).checked()
+
+    def checked(self) -> Settings:
+        """Itself; raises ValueError for a number that makes no sense."""
+        for name in ("fronts", "workers", "batch_max_size", "predict_timeout_ms", "max_body_bytes", "max_json_bytes",
+                     "max_image_pixels", "queue_rows", "queue_bytes", "decode_threads", "drain_timeout_s"):  # fmt: skip
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name.upper()} must be above 0")
+        if self.batch_max_wait_ms < 0 or not 0 <= self.port <= 65535:
+            raise ValueError("BATCH_MAX_WAIT_MS must not be negative, and PORT must be from 0 to 65535")
+        return self
+
+
+def parse_setting(one: Field[Any], text: str) -> Any:
+    """The value of a setting from text, by its type. Raises ValueError with the setting's name."""
+    kind = str(one.type).split(" |")[0]
+    if kind == "bool":
+        if text.lower() not in ("0", "1", "true", "false", "yes", "no"):
+            raise ValueError(f"{one.name.upper()} must be true or false, not {text[:40]!r}")
+        return text.lower() in ("1", "true", "yes")
+    if kind == "str":
+        return text
+    try:
+        return int(text) if kind == "int" else float(text)
+    except ValueError:
+        raise ValueError(f"{one.name.upper()} must be a number, not {text[:40]!r}") from None
+
+
+# -- the application ---------------------------------------------------------------------------------------------------
+
+
+def create_app(settings: Settings, client: Any) -> Bottle:
+    """The WSGI application. Pure: it starts nothing and reads only `settings` and `client`.
+
+    client: its `view` is a front.catalog.Catalog; `counters` and `slot` count; `has_worker` and `call` reach the workers
+    (a batching.blocking.BlockingClient). Where the environment has front.loop.DEFER, the front does the waiting.
+    """
+    import bottle
+    from bottle import HTTPResponse, request
+
+    from front import metrics
+    from front.catalog import Catalog, Entry
+    from front.exchange import JSON, Exchange, Refusal, Tally, error_response, request_id
+    from front.loop import DEFER, Response
+    from front.predictions import Predictions
+    from models.dialects import native
+
+    app = bottle.Bottle()
+    tally = Tally(client.slot)
+    predictions = Predictions(settings, tally)
+
+    def reply(response: Response) -> HTTPResponse:
+        return HTTPResponse(response.body, response.status, response.headers)
+
+    def answer_json(value: Any, status: int = 200) -> HTTPResponse:
+        import orjson
+
+        return reply(Response(status, [JSON, ("X-Request-Id", my_id())], orjson.dumps(value)))
+
+    def my_id() -> str:
+        return request.environ.setdefault("inference.id", request_id(request.environ.get("HTTP_X_REQUEST_ID")))
+
+    def guarded(callback: Callable[..., Any]) -> Callable[..., Any]:
+        """Every route: count the answer, and turn whatever is raised into one of ours."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            started = time.monotonic()
+            try:
+                result = callback(*args, **kwargs)
+            except HTTPResponse as response:
+                result = response
+            except Exception as error:  # noqa: BLE001 - the one place where errors end
+                result = reply(error_response(error, my_id()))
+            if isinstance(result, HTTPResponse) and "inference.counted" not in request.environ:
+                tally.add(request.route.rule, None, result.status_code, time.monotonic() - started)
+            return result
+
+        return call
+
+    app.install(guarded)
+
+    def refuse(error: bottle.HTTPError) -> HTTPResponse:
+        """What Bottle itself refuses, before any route."""
+        code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}.get(error.status_code, "BAD_INPUT")
+        code = "INTERNAL_ERROR" if error.status_code >= 500 else code
+        if error.exception:
+            logging.getLogger("inference.app").error("a route failed", exc_info=error.exception)
+        message = "the request cannot be read" if code == "BAD_INPUT" else "there is nothing here"
+        response = error_response(Refusal(code, message), my_id())
+        tally.add("", None, response.status, 0.0)
+        error.body, error.content_type = response.body, "application/json"
+        return response.body
+
+    app.default_error_handler = refuse
+
+    def carry(exchange: Exchange) -> Any:
+        """Hand an exchange to whoever waits: the front's loop, or this thread."""
+        request.environ["inference.counted"] = True
+        refusal = exchange.begin()
+        if refusal is not None:
+            return reply(refusal)
+        if DEFER in request.environ:
+            request.environ[DEFER](exchange)
+            return b""
+        return reply(exchange.complete(client))
+
+    def body(limit: int) -> bytes:
+        size = request.content_length
+        if size > limit:
+            raise Refusal("TOO_LARGE", f"the body has {size} bytes; at most {limit} are taken here")
+        return request.environ["wsgi.input"].read(max(size, 0)) if size > 0 else b""
+
+    def post(entry: Entry, route: str, render: Callable[..., bytes]) -> Any:
+        return carry(predictions.exchange(entry, route, body(settings.max_json_bytes), render, request, my_id()))
+
+    @app.get("/health")
+    def health() -> HTTPResponse:
+        return answer_json({"ok": True, "status": "up"})
+
+    @app.get("/ready")
+    def ready() -> HTTPResponse:
+        catalog: Catalog = client.view
+        models = [
+            {"name": one.name, "version": one.version, "state": one.state, "reason": one.reason}
+            for versions in catalog.models.values()
+            for one in versions
+        ]
+        is_ready = catalog.is_ready()
+        degraded = [f"{one['name']} version {one['version']}: {one['reason']}" for one in models if one["reason"]]
+        if catalog.draining:
+            degraded.append("the server is stopping")
+        value = {"ok": is_ready, "status": "ready" if is_ready else "not ready", "models": models, "degraded": degraded}
+        return answer_json(value, 200 if is_ready else 503)
+
+    @app.get("/metrics")
+    def show_metrics() -> HTTPResponse:
+        text, content_type = metrics.render(client.counters)
+        return HTTPResponse(text, 200, [("Content-Type", content_type)])
+
+    @app.get("/models")
+    def list_models() -> HTTPResponse:
+        catalog: Catalog = client.view
+        names = {name: predictions.describe(catalog.find(name), base_url()) for name in catalog.models}
+        return answer_json({"ok": True, "default": catalog.default, "models": list(names.values())})
+
+    @app.get("/models/<name>")
+    def show_model(name: str) -> HTTPResponse:
+        entry = client.view.find(name, request.query.get("version"))
+        return answer_json({"ok": True, **predictions.describe(entry, base_url())})
+
+    @app.post("/predict")
+    @app.post("/predict/<name>")
+    def predict(name: str | None = None) -> Any:
+        catalog: Catalog = client.view
+        entry = catalog.find(name, request.query.get("version")) if name else catalog.for_predict()
+        return post(entry, request.route.rule, native.render_predict)
+
+    @app.post("/classify")
+    @app.post("/classify/<name>")
+    def classify(name: str | None = None) -> Any:
+        catalog: Catalog = client.view
+        entry = catalog.find(name, request.query.get("version")) if name else catalog.for_classify()
+        exchange = predictions.classify(entry, request.route.rule, body(settings.max_body_bytes), request, my_id())
+        return carry(exchange)
+
+    @app.route("/<path:path>", method="ANY")
+    def other(path: str) -> Any:
+        """Routes that a contract claims for its model; the rest is not here, or not with this verb."""
+        entry = client.view.for_route(f"/{path}")
+        allowed = ["POST"] if entry else [verb for verb in ("GET", "POST") if _routed(app, request, verb, other)]
+        if entry and request.method == "POST":
+            return post(entry, "contract", native.render_advanced)
+        if not allowed:
+            raise Refusal("NOT_FOUND", "there is no such route; GET /models lists the models")
+        response = error_response(Refusal("METHOD_NOT_ALLOWED", f"this route takes {', '.join(allowed)}"), my_id())
+        response.headers.append(("Allow", ", ".join(allowed)))
+        return reply(response)
+
+    def base_url() -> str:
+        return f"{request.urlparts.scheme}://{request.urlparts.netloc}"
+
+    return app
+
+
+def _routed(app: Bottle, request: Any, verb: str, fallback: Callable[..., Any]) -> bool:
+    from bottle import HTTPError
+
+    try:
+        route, _ = app.router.match({**request.environ, "REQUEST_METHOD": verb})
+    except HTTPError:
+        return False
+    return route.callback is not fallback
+
+
+# -- starting ----------------------------------------------------------------------------------------------------------
+
+
+def make_plan(settings: Settings) -> Any:
+    """What the supervisor is to run for these settings. Raises models.errors.LoadError where there is nothing."""
+    from batching.supervisor import Plan
+    from models.repository import find
+
+    references = find(settings.model_path, settings.model_dir, allow_h5=settings.allow_h5)
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for reference in references:
+        if reference.refusal is None:
+            groups.setdefault(reference.name if reference.isolate else "default", []).append(reference.to_json())
+    refused = [
+        {"name": one.name, "version": one.version, "reason": one.refusal} for one in references if one.refusal is not None
+    ]
+    names = {reference.name for reference in references}
+    if settings.default_model is not None and settings.default_model not in names:
+        raise ValueError(f"DEFAULT_MODEL is {settings.default_model}, but there are only: {', '.join(sorted(names))}")
+    return Plan(
+        entry=[sys.executable, str(HERE / "inference_server.py"), "--child"],
+        loader="models.runtime:load",
+        groups=groups,
+        refused=refused,
+        options=asdict(settings),
+        front_settings=asdict(settings),
+        fronts=settings.fronts,
+        workers=settings.workers,
+        drain_timeout_s=settings.drain_timeout_s,
+    )
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The bound socket that all fronts share. Raises OSError when the address is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(4096)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a listening socket is reached."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code."""
+    from batching.errors import StartupFailed
+    from batching.supervisor import Supervisor
+    from models.errors import LoadError
+
+    started = time.monotonic()
+    try:
+        plan = make_plan(settings)
+        listener = listen(settings)
+    except ValueError as error:
+        return _fail(EXIT_USAGE, str(error))
+    except LoadError as error:
+        return _fail(EXIT_MODEL, error.reason)
+    except OSError as error:
+        return _fail(EXIT_ADDRESS, f"cannot listen on {settings.host} port {settings.port}: {error.strerror}")
+    print(f"listening on {url_of(listener)}", flush=True)
+
+    def on_ready(models: list[dict[str, Any]]) -> None:
+        names = ", ".join(f"{model['name']} (version {model['version']})" for model in models)
+        print(f"ready after {time.monotonic() - started:.1f} s: {names}", flush=True)
+
+    try:
+        Supervisor(plan, listener=listener, on_ready=on_ready).run()
+    except StartupFailed as error:
+        return _fail(EXIT_MODEL, error.reason)
+    return 0
+
+
+def serve_workers(settings: Settings) -> int:
+    """Run workers alone, for fronts in other processes (`wsgi`) that attach at settings.worker_socket."""
+    from batching.control import listen_at
+    from batching.errors import StartupFailed
+    from batching.supervisor import Supervisor
+    from models.errors import LoadError
+
+    if settings.worker_socket is None:
+        return _fail(EXIT_USAGE, "worker needs --socket PATH")
+    try:
+        plan = make_plan(settings)
+        listener = listen_at(settings.worker_socket)
+    except ValueError as error:
+        return _fail(EXIT_USAGE, str(error))
+    except LoadError as error:
+        return _fail(EXIT_MODEL, error.reason)
+    except OSError as error:
+        return _fail(EXIT_ADDRESS, f"cannot listen at {settings.worker_socket}: {error.strerror or error}")
+    print(f"workers at {settings.worker_socket}", flush=True)
+    try:
+        Supervisor(plan, attach_listener=listener, on_ready=lambda models: print("ready", flush=True)).run()
+    except StartupFailed as error:
+        return _fail(EXIT_MODEL, error.reason)
+    finally:
+        Path(settings.worker_socket).unlink(missing_ok=True)
+    return 0
+
+
+def _fail(code: int, reason: str) -> int:
+    print(f"inference_server: {reason}", file=sys.stderr, flush=True)
+    return code
+
+
+# -- embedding ---------------------------------------------------------------------------------------------------------
+
+
+class InferenceServer:
+    """A whole server as a context manager, in processes of its own; nothing of it survives the block.
+
+    models: a model, or a folder of models. Further keywords are settings. `url` is where it listens, on a free port
+    unless `port` says otherwise. Raises batching.errors.StartupFailed where no model can be served.
+    """
+
+    def __init__(self, models: str | os.PathLike[str] | None = None, *, start_timeout_s: float = 120.0, **settings: Any):
+        path = None if models is None else str(models)
+        self._settings = replace(Settings.from_environment(), **{"port": 0, "model_path": path, **settings}).checked()
+        self._start_timeout_s = start_timeout_s
+        self.url = ""
+
+    def __enter__(self) -> InferenceServer:
+        import json
+
+        from batching.blocking import BlockingClient
+        from batching.control import ControlChannel
+        from front.catalog import cataloguer
+
+        ours, theirs = socket.socketpair()
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "inference_server.py"), "--child", "supervisor", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        theirs.close()
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(asdict(self._settings)))
+        self._process.stdin.close()
+        first = json.loads(self._process.stdout.readline() or "{}")
+        if "url" not in first:
+            ours.close()
+            self._give_up(first.get("reason", "the server ended at once"))
+        self.url = first["url"]
+        self._client = BlockingClient(ControlChannel(ours), cataloguer(self._settings.default_model))
+        if not self._client.wait_until(lambda catalog: catalog.is_ready(), self._start_timeout_s):
+            reason = "the server was not ready in time"
+            if self._client.lost:
+                last = self._process.stdout.readline()
+                reason = json.loads(last)["reason"] if last else "the server ended while it started"
+            self._client.close()
+            self._give_up(reason)
+        return self
+
+    def _give_up(self, reason: str) -> None:
+        from batching.errors import StartupFailed
+
+        self._end()
+        raise StartupFailed(reason)
+
+    def predict(self, model: str, body: dict[str, Any], version: str | None = None) -> Any:
+        """What POST /predict/<model> answers to `body`, through the same checks and batches, without HTTP.
+
+        Returns the prediction, or the list of predictions for {"instances": [...]}. Raises what the checks and the
+        batches raise: models.errors.BadInput, batching.errors.DeadlineExceeded and their like.
+        """
+        from front.predictions import predict
+
+        return predict(self._client, self._settings, model, version, body)
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._end()
+
+    def _end(self) -> None:
+        assert self._process.stdout
+        try:
+            self._process.wait(self._settings.drain_timeout_s + 5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+def wsgi(settings: Settings | None = None) -> Callable[..., Iterable[bytes]]:
+    """An application for any WSGI server, attached to `inference_server.py worker --socket PATH` (WORKER_SOCKET).
+
+    It attaches on the first request of each process, so a server may load it before it forks, and again when the
+    workers' supervisor was replaced.
+    """
+    from front.attach import Attached
+
+    chosen = settings or Settings.from_environment()
+    if chosen.worker_socket is None:
+        raise ValueError("WORKER_SOCKET must name the path given to: inference_server.py worker --socket PATH")
+    return Attached(chosen.worker_socket, lambda client: create_app(chosen, client), chosen.default_model)
+
+
+# -- processes and the command line ------------------------------------------------------------------------------------
+
+
+def run_child(role: str, fd: int) -> int:
+    """What the supervisor (or an embedding program) starts: one process of the server."""
+    if role == "worker":
+        from batching import worker
+
+        worker.main(fd)
+    elif role == "front":
+        from front.process import main as front_main
+
+        front_main(fd, create_app, Settings)
+    else:
+        return _embedded_supervisor(fd)
+    return 0
+
+
+def _embedded_supervisor(fd: int) -> int:
+    """A supervisor that lives as long as the channel `fd`; settings come on stdin, its address leaves on stdout."""
+    import json
+
+    from batching.control import ControlChannel
+    from batching.errors import StartupFailed
+    from batching.supervisor import Supervisor
+    from models.errors import LoadError
+
+    settings = Settings(**json.load(sys.stdin))
+    try:
+        plan = make_plan(settings)
+        listener = listen(settings)
+        print(json.dumps({"url": url_of(listener)}), flush=True)
+        Supervisor(plan, listener=listener, owner=ControlChannel(socket.socket(fileno=fd))).run()
+    except (ValueError, OSError) as error:
+        print(json.dumps({"reason": str(error)}), flush=True)
+    except (LoadError, StartupFailed) as error:
+        print(json.dumps({"reason": error.reason}), flush=True)
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[str, Settings]:
+    """(verb, settings): the environment's settings with the command line's on top."""
+    parser = argparse.ArgumentParser(
+        prog="inference_server.py",
+        description="Serve Keras and TensorFlow models over HTTP: inference_server.py [PATH], "
+        "or run workers alone for another WSGI server: inference_server.py worker --socket PATH [MODEL].",
+        epilog="Each option is also an environment variable: --batch-max-size is BATCH_MAX_SIZE.",
+    )
+    parser.add_argument("path", nargs="?", help="a model or a folder of models (MODEL_PATH)")
+    parser.add_argument("--version", action="version", version=f"inference-server {__version__}")
+    for one in fields(Settings):
+        if one.name == "model_path":
+            continue
+        flags = [f"--{one.name.replace('_', '-')}"] + (["--socket"] if one.name == "worker_socket" else [])
+        default = "" if one.default is None else f" (default {one.default})"
+        if str(one.type) == "bool":
+            parser.add_argument(*flags, action="store_const", const="true", help=one.metadata["help"])
+        else:
+            parser.add_argument(*flags, metavar="X", help=one.metadata["help"] + default)
+    verb = "serve"
+    if arguments and arguments[0] == "worker":
+        verb, arguments = "worker", arguments[1:]
+    given = vars(parser.parse_args(list(arguments)))
+    given["model_path"] = given.pop("path")
+    try:
+        changes = {one.name: parse_setting(one, given[one.name]) for one in fields(Settings) if given[one.name]}
+        return verb, replace(Settings.from_environment(), **changes).checked()
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code (README, "Exit codes")."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s")
+    if arguments[:1] == ["--child"]:
+        return run_child(arguments[1], int(arguments[2]))
+    verb, settings = parse_arguments(arguments)
+    return serve(settings) if verb == "serve" else serve_workers(settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""What a model takes and gives. Owns the names, dtypes, shapes and their narrowing by `contract.json`.
+
+Knows nothing of TensorFlow, HTTP or batching. A contract crosses process boundaries as JSON: the worker derives it
+from the model, the supervisor publishes it, and each front compiles it (`models.schema`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+FLOATS = ("float16", "float32", "float64")
+DTYPES = ("bool", *INTEGERS, *FLOATS, "string")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One named input or output.
+
+    dtype: one of DTYPES (numpy's names; "string" is variable-length bytes).
+    shape: of ONE row, without the leading row dimension; None where any size goes. () is a scalar per row.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One named column of a vector input. `schema` narrows its number: a JSON Schema of the allowed keywords."""
+
+    name: str
+    schema: dict[str, Any] = field(default_factory=dict)
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Image:
+    """How a picture becomes one row of `input`.
+
+    width, height: pixels. colour: "rgb" (3 channels) or "grey" (1 channel; no channel axis if the input has none).
+    The model sees `pixel * scale + offset` with pixels 0..255; the pixels travel as uint8 and are scaled in the worker.
+    """
+
+    input: str
+    width: int
+    height: int
+    colour: str = "rgb"
+    scale: float = 1.0 / 255.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """A request body and its answer; `tolerance` is absolute and relative at once."""
+
+    request: Any
+    answer: Any = None
+    tolerance: float = 1e-4
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Everything a front must know of one version of one model.
+
+    fields: ordered named columns of the only input (then a vector); empty when there are none.
+    request_schema: further JSON Schema for one instance, merged by allOf; keywords restricted (models.schema).
+    labels: class names by index, empty when unknown; a contract with labels or an image is a classifier.
+    routes: extra routes that belong to this model, such as "/advanced_predict".
+    null_for_nan: a non-finite output is sent as null instead of failing the request.
+    max_rows: rows in one call at the most, None for no bound (a fixed batch dimension is the runtime's own affair).
+    """
+
+    name: str
+    version: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    description: str = ""
+    fields: tuple[Field, ...] = ()
+    request_schema: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    image: Image | None = None
+    examples: tuple[Example, ...] = ()
+    routes: tuple[str, ...] = ()
+    null_for_nan: bool = False
+    isolate: bool = False
+    max_rows: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-safe dictionary; `from_json` gives an equal contract back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Contract:
+        """The inverse of `to_json`, for data we wrote ourselves; `narrow` is for what a user wrote."""
+        values = dict(data)
+        for key in ("inputs", "outputs"):
+            values[key] = tuple(Tensor(t["name"], t["dtype"], tuple(t["shape"])) for t in data[key])
+        values["fields"] = tuple(Field(**f) for f in data["fields"])
+        values["examples"] = tuple(Example(**e) for e in data["examples"])
+        values["labels"] = tuple(data["labels"])
+        values["routes"] = tuple(data["routes"])
+        values["image"] = Image(**data["image"]) if data["image"] else None
+        return cls(**values)

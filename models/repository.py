@@ -1,0 +1,318 @@
+"""What lies on disk: models, their versions, and whether a version is whole or still being copied.
+
+Owns the layouts, the names, and where a `contract.json` is looked for. Knows nothing of what is inside a model: this
+runs in the supervisor, so it imports neither TensorFlow nor numpy.
+
+Layouts below a folder of models (TensorFlow Serving's, and single files):
+
+    name/<version>/saved_model.pb, variables/…   a SavedModel
+    name/<version>/anything.keras                one Keras file
+    name/saved_model.pb, name/anything.keras     without a version folder: version 1
+    name.keras                                   version 1
+    name.h5, …/anything.h5                       as the .keras files, where the legacy format is allowed
+
+A contract is `contract.json` in the version's folder, else in the model's folder, and for a single file
+`name.contract.json` beside it. Hidden files and folders are ignored, and so is whatever else lies in a folder of models.
+Everything is resolved: what a symbolic link would fetch from outside the folder of models is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from models.errors import LoadError
+
+Kind = Literal["keras", "h5", "saved_model"]
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+VERSION = re.compile(r"[0-9]{1,18}")
+HERE = Path(__file__).resolve().parent
+DEFAULT_FOLDER = HERE / "saved"
+DEFAULT_FILE = HERE / "dummy_model.keras"
+MAX_CONTRACT_BYTES = 4 * 1024 * 1024  # examples may hold a picture or two
+
+_KINDS: dict[str, Kind] = {".keras": "keras", ".h5": "h5"}
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_SHARD = re.compile(r"variables\.data-[0-9]{5}-of-([0-9]{5})")
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """One version of one model.
+
+    path: absolute; the .keras or .h5 file, or the SavedModel's folder (of a refused one perhaps just where it lies).
+    isolate: its contract asks for a worker of its own.
+    refusal: why it cannot be served, safe to show; None when nothing is known against it.
+    """
+
+    name: str
+    version: str
+    path: str
+    kind: Kind
+    contract_path: str | None = None
+    isolate: bool = False
+    refusal: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-safe dictionary; `from_json` gives an equal reference back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ModelReference:
+        """The inverse of `to_json`."""
+        return cls(**data)
+
+
+def find(
+    model_path: str | None = None, model_dir: str | None = None, *, allow_h5: bool = False
+) -> list[ModelReference]:
+    """What there is to serve: at `model_path`, else in `model_dir`, else where the scripts of this project put models.
+
+    Refused ones are among them, with their reason. Raises LoadError when there is nothing at all.
+    """
+    if model_path:
+        return single(Path(model_path), allow_h5=allow_h5)
+    if model_dir:
+        return _some(scan(Path(model_dir), allow_h5=allow_h5), Path(model_dir))
+    saved = scan(DEFAULT_FOLDER, allow_h5=allow_h5) if DEFAULT_FOLDER.is_dir() else []
+    return saved or single(DEFAULT_FILE, allow_h5=allow_h5)
+
+
+def scan(root: Path, *, allow_h5: bool = False) -> list[ModelReference]:
+    """Every version of every model in a folder of models, by name and ascending version. Raises LoadError without it."""
+    root = _existing(root)
+    if not root.is_dir():
+        raise LoadError(f"{root.name} is not a folder of models")
+    place = _Place(root, allow_h5=allow_h5)
+    found = [reference for entry in _visible(root) for reference in place.entry(entry)]
+    return _without_twins(sorted(found, key=lambda one: (one.name, int(one.version), one.version)))
+
+
+def single(path: Path, *, allow_h5: bool = False) -> list[ModelReference]:
+    """The one model at `path`: a .keras or .h5 file, a SavedModel, or a folder of versions; or else a folder of models.
+
+    The model's name is the file's stem or the folder's name, in the allowed letters. Raises LoadError when nothing is
+    there.
+    """
+    resolved = _existing(path)
+    named = Path(os.path.abspath(path))
+    if resolved.is_file():
+        # The operator named this very file, so a link may lead to it from anywhere; the contract lies beside the link.
+        place = _Place(resolved.parent, named.parent.resolve(), allow_h5=allow_h5)
+        return [place.file(resolved, _tidy(named.stem), named.with_name(f"{named.stem}.contract.json"))]
+    place = _Place(resolved, allow_h5=allow_h5)
+    if VERSION.fullmatch(resolved.name) and (place.is_saved_model(resolved) or len(place.files(resolved)) == 1):
+        place = _Place(resolved.parent, allow_h5=allow_h5)
+        return [place.version(resolved, _tidy(resolved.parent.name), resolved.name)]
+    if place.is_saved_model(resolved) or place.versions(resolved):
+        return _without_twins(list(place.model(resolved, _tidy(named.name))))
+    return _some(scan(resolved, allow_h5=allow_h5), path)
+
+
+def read_contract(path: str | Path) -> dict[str, Any]:
+    """What a user wrote in a contract file, unchecked but for JSON itself.
+
+    Raises LoadError for what is no JSON object, has a key twice, or is unreasonably large.
+    """
+    try:
+        if Path(path).stat().st_size > MAX_CONTRACT_BYTES:
+            raise LoadError(f"the contract file is larger than {MAX_CONTRACT_BYTES // 1024**2} MiB")
+        data = json.loads(Path(path).read_bytes(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise LoadError(f"the contract file is not valid JSON: line {error.lineno}, column {error.colno}") from None
+    except UnicodeDecodeError:
+        raise LoadError("the contract file is not UTF-8") from None
+    except RecursionError:
+        raise LoadError("the contract file is nested too deeply") from None
+    except OSError as error:
+        raise LoadError(f"the contract file cannot be read: {error.strerror}") from None
+    if not isinstance(data, dict):
+        raise LoadError("the contract file is not a JSON object")
+    return data
+
+
+class _Place:
+    """One folder of models: what may be read from it, and how an entry becomes references."""
+
+    def __init__(self, *roots: Path, allow_h5: bool) -> None:
+        self.roots = roots
+        self.allow_h5 = allow_h5
+
+    def entry(self, path: Path) -> Iterator[ModelReference]:
+        """The references of one entry of a folder of models; none for what has nothing to do with models."""
+        if path.suffix in _KINDS and not path.is_dir():
+            yield self.file(path, path.stem, path.with_name(f"{path.stem}.contract.json"))
+        elif path.is_dir():
+            yield from self.model(path, path.name)
+
+    def file(self, path: Path, name: str, contract: Path) -> ModelReference:
+        reference = ModelReference(name, "1", str(path), _KINDS.get(path.suffix, "keras"))
+        return self._checked(reference, lambda: _file_fault(path), [contract])
+
+    def model(self, folder: Path, name: str) -> Iterator[ModelReference]:
+        """A model's versions; a folder without any is one refused version."""
+        versions = self.versions(folder)
+        for version in versions:
+            yield self.version(version, name, version.name)
+        if not versions:
+            yield self.version(folder, name, "1")
+
+    def version(self, folder: Path, name: str, version: str) -> ModelReference:
+        contracts = [folder / "contract.json", folder.parent / "contract.json"]
+        if folder.name != version:  # the model's own folder, so its parent holds other models
+            contracts.pop()
+        path, kind, fault = folder, "saved_model", None
+        if self.is_saved_model(folder):
+            fault = _guarded(lambda: _saved_model_fault(folder))
+        elif files := self.files(folder):
+            path, kind = files[0], _KINDS[files[0].suffix]
+            fault = "there is more than one model file in its folder" if len(files) > 1 else _file_fault(path)
+        else:
+            fault = "there is no saved_model.pb and no .keras file in its folder (is it still being copied?)"
+        return self._checked(ModelReference(name, version, str(path), kind), lambda: fault, contracts)
+
+    @staticmethod
+    def is_saved_model(folder: Path) -> bool:
+        return (folder / "saved_model.pb").exists()
+
+    @staticmethod
+    def versions(folder: Path) -> list[Path]:
+        return [entry for entry in _visible(folder) if VERSION.fullmatch(entry.name) and entry.is_dir()]
+
+    @staticmethod
+    def files(folder: Path) -> list[Path]:
+        return [entry for entry in _visible(folder) if entry.suffix in _KINDS]
+
+    def _checked(
+        self, reference: ModelReference, fault: Callable[[], str | None], contracts: list[Path]
+    ) -> ModelReference:
+        """The reference with its path resolved, its contract found, and its refusal if there is any reason for one."""
+        path = Path(reference.path).resolve()
+        contract = next((one for one in contracts if one.exists()), None)
+        resolved_contract = None if contract is None else contract.resolve()
+        reference = replace(
+            reference,
+            path=str(path),
+            contract_path=None if resolved_contract is None else str(resolved_contract),
+        )
+        refusal = self._name_fault(reference) or _guarded(lambda: self._escape(path, resolved_contract))
+        refusal = refusal or self._h5_fault(reference) or _guarded(fault)
+        if refusal is None and reference.contract_path is not None:
+            try:
+                reference = replace(reference, isolate=read_contract(reference.contract_path).get("isolate") is True)
+            except LoadError as error:
+                refusal = error.reason
+        return replace(reference, refusal=refusal)
+
+    @staticmethod
+    def _name_fault(reference: ModelReference) -> str | None:
+        if NAME.fullmatch(reference.name):
+            return None
+        return "its name is not made of 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or a digit"
+
+    def _h5_fault(self, reference: ModelReference) -> str | None:
+        if reference.kind != "h5" or self.allow_h5:
+            return None
+        return "it is in the legacy .h5 format, which is less safe and is served only where that is allowed explicitly"
+
+    def _escape(self, path: Path, contract: Path | None) -> str | None:
+        """A reason to refuse when a link leads outside; what a SavedModel's folder holds is looked at too."""
+        inside = [path, *([contract] if contract else [])]
+        if path.is_dir():
+            for folder, folders, files in os.walk(path):
+                inside += [Path(folder, one).resolve() for one in folders + files if Path(folder, one).is_symlink()]
+        if all(any(one.is_relative_to(root) for root in self.roots) for one in inside):
+            return None
+        return "a symbolic link leads outside the folder of models"
+
+
+def _existing(path: Path) -> Path:
+    """The resolved path. Raises LoadError when nothing is there."""
+    try:
+        return path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        if path.name == DEFAULT_FILE.name:
+            raise LoadError(f"{path.name} is missing: scripts/create_dummy_model.py makes it") from None
+        raise LoadError(f"there is no model: {path.name} is missing") from None
+
+
+def _some(found: list[ModelReference], where: Path) -> list[ModelReference]:
+    if not found:
+        raise LoadError(f"there is no model in the folder {where.resolve().name}")
+    return found
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Its entries by name without the hidden ones; empty where it cannot be read, which is found out soon enough."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _tidy(stem: str) -> str:
+    """A stem in the allowed letters: a lone model is served under its own name, and `My Model.keras` is one."""
+    return re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:64] or "model"
+
+
+def _without_twins(found: list[ModelReference]) -> list[ModelReference]:
+    """Refuse all but the first of a name and version: `dummy.keras` beside `dummy/1`, or `01` beside `1`."""
+    seen: set[tuple[str, int]] = set()
+    result = []
+    for one in found:
+        key = one.name, int(one.version)
+        twin = key in seen and one.refusal is None
+        result.append(replace(one, refusal="another model has the same name and version") if twin else one)
+        if one.refusal is None:
+            seen.add(key)
+    return result
+
+
+def _guarded(fault: Callable[[], str | None]) -> str | None:
+    """A fault, or that it could not be looked for: files come and go while a version is copied or removed."""
+    try:
+        return fault()
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+
+
+def _file_fault(path: Path) -> str | None:
+    """What is wrong with a model file, as far as its outside shows. A zip's directory comes last, so half a copy has none."""
+    with path.open("rb") as file:
+        if path.suffix == ".keras":
+            whole = zipfile.is_zipfile(file)
+        else:
+            whole = file.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC
+    return None if whole else f"it is not a whole {path.suffix} file (is it damaged, or still being copied?)"
+
+
+def _saved_model_fault(folder: Path) -> str | None:
+    """What is missing of a SavedModel. One without any variables is whole: TensorFlow 1 wrote such."""
+    copying = "(is it still being copied?)"
+    if not (folder / "saved_model.pb").stat().st_size:
+        return f"its saved_model.pb is empty {copying}"
+    variables = folder / "variables"
+    if not variables.is_dir():
+        return None
+    shards = [found for entry in _visible(variables) if (found := _SHARD.fullmatch(entry.name))]
+    if not (variables / "variables.index").exists() or len(shards) != int(shards[0][1] if shards else 1):
+        return f"files are missing in its variables folder {copying}"
+    return None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise LoadError("the contract file has a key twice in one object")
+    return result
+
+
+def _no_constant(name: str) -> Any:
+    raise LoadError(f"the contract file has {name}, which is not JSON")
