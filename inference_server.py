@@ -304,7 +304,7 @@ def make_plan(settings: Settings) -> Any:
         {"name": one.name, "version": one.version, "reason": one.refusal} for one in references if one.refusal is not None
     ]
     names = {reference.name for reference in references}
-    if settings.default_model is not None and settings.default_model not in names:
+    if settings.default_model not in (None, *names) and settings.model_path is None:
         raise ValueError(f"DEFAULT_MODEL is {settings.default_model}, but there are only: {', '.join(sorted(names))}")
     return Plan(
         entry=[sys.executable, str(HERE / "inference_server.py"), "--child"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import socket
+import struct
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -18,7 +19,7 @@ import numpy as np
 from batching import arrays
 from batching.control import ControlChannel
 from batching.counters import Counters, Slot
-from batching.errors import BatchingError, ConnectionLost, DeadlineExceeded, Failure, NoWorker, QueueFull
+from batching.errors import BatchingError, ConnectionLost, DeadlineExceeded, Failure, ItemFailed, NoWorker, QueueFull
 from batching.transport import PART_BYTES, Connection, Frame, Kind, pack
 
 log = logging.getLogger("inference.client")
@@ -310,7 +311,11 @@ class Client:
         if item is None:
             return
         if frame.kind == Kind.ANSWER:
-            outputs = arrays.decode(arrays.layout_of(frame.layout), frame.payload, frame.rows)
+            try:
+                outputs = arrays.decode(arrays.layout_of(frame.layout), frame.payload, frame.rows)
+            except (ValueError, IndexError, struct.error):
+                self._finish(item, ItemFailed("bad_output"))
+                return
             self._finish(item, Answer(outputs, frame.queue_us, frame.compute_us, frame.batch_rows, frame.batch))
         elif frame.kind == Kind.FAILED:
             self._finish(item, Failure(frame.code).to_error())

@@ -144,7 +144,7 @@ class CounterFile:
 
 
 def fence() -> None:
-    """Let no load or store pass; ARM needs it. Releasing a lock and taking it again is the barrier that Python offers."""
+    """Let no load or store pass; ARM needs it. Releasing and retaking a lock is the one barrier that Python offers."""
     lock = threading.Lock()
     lock.acquire()
     lock.release()

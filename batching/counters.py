@@ -214,8 +214,7 @@ class Counters:
             slot = self._file.slots[index]
             epoch = self._file.header[EPOCH]
             record = self._next_record(epoch)
-            if record.words[FOLDED + index] == slot.words[GENERATION]:  # else an earlier fold was cut short
-                self._add_up(record, self._keys_of(index), slot.values)
+            self._add_up(record, self._keys_of(index), slot.values)
             record.words[FOLDED + index] += 1
             record.words[LENGTH] = self._totals.length
             fence()

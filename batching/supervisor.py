@@ -170,6 +170,8 @@ class Supervisor:
             return
         self._draining = True
         log.info("draining: finishing what is in flight")
+        if self._listener is not None:
+            self._listener.close()  # the fronts hold theirs for the grace; a connection nobody will serve is refused
         self._publish()
         for front in self._fronts:
             if front.child is not None:

@@ -149,7 +149,7 @@ def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
             dict(sorted(models.items())),
             {model["group"] for model in snapshot["models"] if model["group"]},
             {worker["group"] for worker in snapshot["workers"]},
-            default,
+            default if default in models else None,
         )
 
     return catalogue

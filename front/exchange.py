@@ -21,7 +21,7 @@ from batching.client import Answer, Outcome, Target
 from batching.counters import Slot
 from batching.errors import BatchingError, Cancelled, DeadlineExceeded, ItemFailed, NoWorker, QueueFull
 from front.catalog import Ambiguous, Entry, UnknownModel
-from front.loop import Response
+from front.loop import CLIENT_GONE, Response
 from models.dialects import native
 from models.errors import BadInput, BadOutput, TooLarge, UnsupportedMedia
 
@@ -60,6 +60,7 @@ STATUS = {
     "NOT_READY": 503,
     "OVERLOADED": 503,
     "TIMEOUT": 504,
+    "CLIENT_GONE": CLIENT_GONE,
 }
 CODE_OF_ERROR: dict[type[Exception], str] = {
     BadInput: "BAD_INPUT",
@@ -72,7 +73,7 @@ CODE_OF_ERROR: dict[type[Exception], str] = {
     NoWorker: "NOT_READY",
     QueueFull: "OVERLOADED",
     DeadlineExceeded: "TIMEOUT",
-    Cancelled: "TIMEOUT",
+    Cancelled: "CLIENT_GONE",
 }
 # What a waitress parser refuses.
 CODE_OF_STATUS = {413: "TOO_LARGE", 431: "HEADERS_TOO_LARGE", 501: "NOT_IMPLEMENTED", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}

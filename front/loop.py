@@ -12,7 +12,7 @@ Checked against waitress 3.0.2. What is changed there, and why:
 - HTTPChannel.handle_read: a client that has gone is noticed while its request is in flight (channel_request_lookahead),
   but one that only finished sending (shutdown of its sending side) still gets its answer.
 - answers: head and body leave in one write, with one Date per second; errors of the parser have our JSON body.
-- bodies stay in memory (`inbuf_overflow`): a full temporary folder cannot fail a request.
+- bodies and answers stay in memory (`inbuf_overflow`, `outbuf_overflow`): a full temporary folder fails no request.
 - drain: `waitress` has none and drops what is in flight on SIGTERM.
 """
 
@@ -44,6 +44,8 @@ TURN_S = 1.0
 # While draining, new connections are still served for so long: a balancer needs a moment to see that we are not ready.
 DRAIN_GRACE_S = 0.3
 HEADER_BYTES_MAX = 32 * 1024
+# Never sent: the client hung up while its item was queued (nginx's number for it). Its connection is closed.
+CLIENT_GONE = 499
 REASONS = {
     200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type", 421: "Misdirected Request",
@@ -115,6 +117,7 @@ class Front:
             max_request_header_size=HEADER_BYTES_MAX,
             max_request_body_size=max_body_bytes + 1,
             inbuf_overflow=max_body_bytes + 1,
+            outbuf_overflow=1 << 30,
             recv_bytes=65536,
             clear_untrusted_proxy_headers=False,
             ident=None,
@@ -214,13 +217,20 @@ class Front:
         if self._drain_at is None or now < self._drain_at:
             return
         if self._listening:
-            self._server.handle_accept()  # what the kernel has accepted for us already is ours to serve
-            self._server.del_channel(self._map)
-            self._server.accepting = False
-            self._listening = False
+            self._stop_listening()
         for channel in list(self._server.active_channels.values()):
             if not (channel.requests or channel.request or channel.total_outbufs_len):
                 channel.handle_close()
+
+    def _stop_listening(self) -> None:
+        """Take what the kernel has accepted for us already, then close; the supervisor has closed its copy."""
+        before = -1
+        while before < len(self._server.active_channels):
+            before = len(self._server.active_channels)
+            self._server.handle_accept()
+        self._server.del_channel(self._map)
+        self._server.socket.close()
+        self._listening = False
 
     def _drained(self) -> bool:
         if self._listening:
@@ -343,16 +353,22 @@ class Channel(HTTPChannel):
             return _no_write
 
         chunks = self.server.application(environ, start_response)
-        if deferred:
-            front.begin(deferred[0], self)
-        else:
+        if not deferred:
             self.answer(Response(head[0], head[1], b"".join(chunks)))
+            return
+        try:
+            front.begin(deferred[0], self)
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not end the loop for everybody
+            self.answer(deferred[0].fail(error))
 
     def answer(self, response: Response) -> None:
         """Write the answer to the first request, and go on to the next. A client that has gone is not an error."""
         self.ticket = None
         if not self.connected or not self.requests:
             self._forget_requests()
+            return
+        if response.status == CLIENT_GONE:
+            self.handle_close()
             return
         request = self.requests[0]
         keep = self._keeps_alive(request)

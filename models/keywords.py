@@ -1,4 +1,4 @@
-"""The JSON Schema keywords a contract may use: which they are, and how two schemas are joined, turned and sampled.
+"""The JSON Schema keywords a contract may use: which they are, how two schemas are joined, and what they say in words.
 
 Owns the allowed subset (draft 2020-12): keywords on which jsonschema and jsonschema_rs agree, which cost linear time
 and fetch nothing. Knows nothing of tensors, contracts or forms of requests.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from models.errors import LoadError
-from models.wording import clip
+from models.wording import clip, literal, quoted
 
 Schema = dict[str, Any]
 
@@ -20,6 +20,7 @@ TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
 # Beyond 2**53 the two validators compare an integer with a float differently (measured), so no bound may lie there.
 _MAX_NUMBER = 2**53
+_MAX_COUNT = 1_000_000
 _MAX_DEPTH = 16
 
 
@@ -28,7 +29,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= _MAX_NUMBER
+    return type(value) is int and 0 <= value <= _MAX_COUNT
 
 
 def _is_scalar(value: Any) -> bool:
@@ -45,7 +46,7 @@ def _are_names(value: Any) -> bool:
 
 
 _NUMBER = (_is_number, "a number from -2^53 to 2^53")
-_COUNT = (_is_count, "a whole number of at least 0")
+_COUNT = (_is_count, f"a whole number from 0 to {_MAX_COUNT}")
 _TEXT = (lambda value: type(value) is str, "a string")
 _PLAIN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "type": (_is_type, f"one or a list of {', '.join(TYPES)}"),
@@ -68,8 +69,8 @@ _PLAIN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "title": _TEXT,
     "description": _TEXT,
 }
-_NESTED = ("properties", "additionalProperties", "items", "allOf", "anyOf")
-ALLOWED = (*_PLAIN, *_NESTED)
+NESTED = ("properties", "additionalProperties", "items", "allOf", "anyOf")
+ALLOWED = (*_PLAIN, *NESTED)
 
 _REFUSED = {
     "$ref": "nothing is looked up; write the schema out in place",
@@ -99,7 +100,7 @@ def check(schema: Any, where: str, depth: int = 0) -> None:
             is_valid, expected = _PLAIN[keyword]
             if not is_valid(value):
                 raise LoadError(f"{where}: {keyword} must be {expected}")
-        elif keyword in _NESTED:
+        elif keyword in NESTED:
             for place, nested in _schemas_in(keyword, value, where):
                 check(nested, place, depth + 1)
         else:
@@ -130,110 +131,69 @@ def _refusal(keyword: Any) -> str:
     return f"the keyword {clip(str(keyword), 64)} is not offered; {hint}"
 
 
-def merge(one: Schema, other: Schema) -> Schema:
-    """One schema that accepts exactly what both accept: joined keyword by keyword where that is exact, else by allOf."""
-    merged, left = dict(one), {}
-    for keyword, value in other.items():
-        if keyword in _OBJECT or keyword in _ARRAY:
-            continue
-        if keyword not in merged or keyword in ("title", "description"):
-            merged[keyword] = value
-        elif keyword in _TIGHTER:
-            merged[keyword] = _TIGHTER[keyword](merged[keyword], value)
-        elif keyword == "type" and sorted([str(merged[keyword]), str(value)]) == ["integer", "number"]:
-            merged[keyword] = "integer"
-        elif keyword == "required":
-            merged[keyword] = list(dict.fromkeys([*merged[keyword], *value]))
-        elif keyword == "allOf":
-            merged[keyword] = [*merged[keyword], *value]
-        elif orjson.dumps(merged[keyword]) != orjson.dumps(value):
-            left[keyword] = value
-    for group, join in ((_OBJECT, _join_properties), (_ARRAY, _join_items)):
-        mine, theirs = ({k: v for k, v in schema.items() if k in group} for schema in (one, other))
-        if not mine or not theirs:
-            merged |= theirs
-        elif (joined := join(mine, theirs)) is not None:
-            merged |= joined
-        else:
-            left |= theirs
-    if left:
-        merged["allOf"] = [*merged.get("allOf", []), left]
-    return merged
+def both(base: Schema, extra: Schema) -> Schema:
+    """One schema that accepts what both accept: side by side where no keyword meets another, else by allOf."""
+    if not extra:
+        return base
+    if any(keyword in NESTED for keyword in extra) or any(base.get(k, v) != v for k, v in extra.items()):
+        return {"allOf": [base, extra]}
+    return {**base, **extra}
 
 
-_TIGHTER: dict[str, Callable[[Any, Any], Any]] = {
-    **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
-    **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
+_NOUNS = {
+    "null": ("null", "nulls"),
+    "boolean": ("true or false", "booleans"),
+    "integer": ("a whole number", "whole numbers"),
+    "number": ("a number", "numbers"),
+    "string": ("a string", "strings"),
+    "array": ("a list", "lists"),
+    "object": ("an object", "objects"),
 }
-# Keywords that speak of their neighbours: they move together or not at all.
-_OBJECT = ("properties", "additionalProperties")
-_ARRAY = ("prefixItems", "items")
+_BOUNDS = (
+    ("minimum", "of at least"),
+    ("exclusiveMinimum", "above"),
+    ("maximum", "of at most"),
+    ("exclusiveMaximum", "below"),
+)
 
 
-def _join_properties(mine: Schema, theirs: Schema) -> Schema | None:
-    """Both about the same names: exact where one of them admits no other names, or neither speaks of others."""
-    known, extra = mine.get("properties", {}), theirs.get("properties", {})
-    if "additionalProperties" in theirs:
-        return None
-    if mine.get("additionalProperties") is False:
-        return {"properties": {name: merge(known[name], extra.get(name, {})) for name in known}}
-    if "additionalProperties" in mine:
-        return None
-    return {"properties": {name: merge(known.get(name, {}), extra.get(name, {})) for name in {**known, **extra}}}
+def words(schema: Schema, *, plural: bool = False) -> str:
+    """What a schema wants, as a noun: "a number from 0 to 10", "a list of 28 lists of 28 numbers"."""
+    if "const" in schema:
+        return f"the value {literal(schema['const'])}"
+    if "enum" in schema:
+        return "one of " + ", ".join(map(literal, schema["enum"]))
+    if "anyOf" in schema:
+        return " or ".join(words(part, plural=plural) for part in schema["anyOf"])
+    if "type" not in schema:
+        typed = [part for part in schema.get("allOf", ()) if "type" in part]
+        return words(typed[-1], plural=plural) if typed else ("values" if plural else "a value")
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return " or ".join(_NOUNS[kind][plural] + _qualities(kind, schema) for kind in kinds)
 
 
-def _join_items(mine: Schema, theirs: Schema) -> Schema | None:
-    if "prefixItems" in mine or "prefixItems" in theirs:
-        return None
-    return {"items": merge(mine["items"], theirs["items"])}
+def count_words(schema: Schema, low: str, high: str) -> str:
+    """How many, by the two keywords named: "10", "1 to 10", "at least 1", "at most 10", or "" for any number."""
+    least, most = schema.get(low, 0), schema.get(high)
+    if most is None:
+        return f"at least {least}" if least else ""
+    if least == most:
+        return str(least)
+    return f"{least} to {most}" if least else f"at most {most}"
 
 
-def positional(schema: Schema, names: Sequence[str]) -> Schema:
-    """The schema for a list of the named values in order that says what `schema` says of the object with these names.
-
-    Every name is taken to be present and no other: so `required`, `additionalProperties` and the counts of
-    properties are decided here, and what cannot hold becomes an impossible schema.
-    """
-    turned: Schema = {}
-    for keyword, value in schema.items():
-        match keyword:
-            case "properties":
-                turned["prefixItems"] = [value.get(name, {}) for name in names]
-            case "type":
-                kinds = value if isinstance(value, list) else [value]
-                turned["type"] = "array" if "object" in kinds else "null"
-            case "allOf" | "anyOf":
-                turned[keyword] = [positional(part, names) for part in value]
-            case "enum" | "const":  # plain values only: none of them is an object
-                turned |= NEVER
-            case "required":
-                turned |= {} if set(value) <= set(names) else NEVER
-            case "minProperties":
-                turned |= {} if len(names) >= value else NEVER
-            case "maxProperties":
-                turned |= {} if len(names) <= value else NEVER
-            case "title" | "description":
-                turned[keyword] = value
-            case _:
-                pass
-    others = schema.get("additionalProperties", True)
-    unnamed = [name for name in names if name not in schema.get("properties", {})]
-    if others is False and unnamed:
-        turned |= NEVER
-    elif isinstance(others, dict) and unnamed:
-        known = turned.get("prefixItems", [{}] * len(names))
-        turned["prefixItems"] = [others if n in unnamed else s for n, s in zip(names, known, strict=True)]
-    return turned
-
-
-NEVER: Schema = {"enum": [[]], "minItems": 1}
-
-
-def sample(schema: Schema) -> Any:
-    """A value that passes, or None where none was found by trying the likely ones: the caller checks it."""
-    if "allOf" in schema:
-        rest = {keyword: value for keyword, value in schema.items() if keyword != "allOf"}
-        for part in schema["allOf"]:
-            rest = merge({k: v for k, v in rest.items() if k != "allOf"}, part)
-        return sample(rest)
-    return None
+def _qualities(kind: str, schema: Schema) -> str:
+    """What follows the noun: how many of what, or in which range."""
+    if kind in ("number", "integer"):
+        if {"minimum", "maximum"} <= schema.keys() and not {"exclusiveMinimum", "exclusiveMaximum"} & schema.keys():
+            return f" from {schema['minimum']} to {schema['maximum']}"
+        return "".join(f" {text} {schema[bound]}" for bound, text in _BOUNDS if bound in schema)
+    if kind == "string" and (count := count_words(schema, "minLength", "maxLength")):
+        return f" of {count} characters"
+    if kind == "array":
+        count = count_words(schema, "minItems", "maxItems")
+        items = words(schema.get("items") or {}, plural=count != "1")
+        return f" of {count} {items}" if count not in ("", "1") else f" of {items}"
+    if kind == "object" and schema.get("required"):
+        return " with " + ", ".join(map(quoted, schema["required"]))
+    return ""

@@ -12,7 +12,7 @@ Layouts below a folder of models (TensorFlow Serving's, and single files):
     name.h5, …/anything.h5                       as the .keras files, where the legacy format is allowed
 
 A contract is `contract.json` in the version's folder, else in the model's folder, and for a single file
-`name.contract.json` beside it. Hidden files and folders are ignored, and so is whatever else lies in a folder of models.
+`name.contract.json` beside it. Hidden files and folders are ignored, and so are other files in a folder of models.
 Everything is resolved: what a symbolic link would fetch from outside the folder of models is refused.
 """
 
@@ -86,7 +86,10 @@ def find(
 
 
 def scan(root: Path, *, allow_h5: bool = False) -> list[ModelReference]:
-    """Every version of every model in a folder of models, by name and ascending version. Raises LoadError without it."""
+    """Every version of every model in a folder of models, by name and ascending version.
+
+    Raises LoadError when there is no such folder.
+    """
     root = _existing(root)
     if not root.is_dir():
         raise LoadError(f"{root.name} is not a folder of models")
@@ -101,18 +104,20 @@ def single(path: Path, *, allow_h5: bool = False) -> list[ModelReference]:
     The model's name is the file's stem or the folder's name, in the allowed letters. Raises LoadError when nothing is
     there.
     """
+    if path.name == "saved_model.pb":
+        path = path.parent
     resolved = _existing(path)
-    named = Path(os.path.abspath(path))
+    named = Path.cwd() / path
     if resolved.is_file():
         # The operator named this very file, so a link may lead to it from anywhere; the contract lies beside the link.
         place = _Place(resolved.parent, named.parent.resolve(), allow_h5=allow_h5)
         return [place.file(resolved, _tidy(named.stem), named.with_name(f"{named.stem}.contract.json"))]
     place = _Place(resolved, allow_h5=allow_h5)
     if VERSION.fullmatch(resolved.name) and (place.is_saved_model(resolved) or len(place.files(resolved)) == 1):
-        place = _Place(resolved.parent, allow_h5=allow_h5)
-        return [place.version(resolved, _tidy(resolved.parent.name), resolved.name)]
+        model = resolved.parent
+        return [_Place(model, allow_h5=allow_h5).version(resolved, model, _tidy(model.name), resolved.name)]
     if place.is_saved_model(resolved) or place.versions(resolved):
-        return _without_twins(list(place.model(resolved, _tidy(named.name))))
+        return _without_twins(list(place.model(resolved, _tidy(resolved.name if path.name in ("", "..") else path.name))))
     return _some(scan(resolved, allow_h5=allow_h5), path)
 
 
@@ -160,22 +165,23 @@ class _Place:
         """A model's versions; a folder without any is one refused version."""
         versions = self.versions(folder)
         for version in versions:
-            yield self.version(version, name, version.name)
+            yield self.version(version, folder, name, version.name)
         if not versions:
-            yield self.version(folder, name, "1")
+            yield self.version(folder, folder, name, "1")
 
-    def version(self, folder: Path, name: str, version: str) -> ModelReference:
-        contracts = [folder / "contract.json", folder.parent / "contract.json"]
-        if folder.name != version:  # the model's own folder, so its parent holds other models
-            contracts.pop()
-        path, kind, fault = folder, "saved_model", None
+    def version(self, folder: Path, model_folder: Path, name: str, version: str) -> ModelReference:
+        path = folder
+        kind: Kind = "saved_model"
+        fault: str | None
         if self.is_saved_model(folder):
             fault = _guarded(lambda: _saved_model_fault(folder))
         elif files := self.files(folder):
             path, kind = files[0], _KINDS[files[0].suffix]
-            fault = "there is more than one model file in its folder" if len(files) > 1 else _file_fault(path)
+            several = "there is more than one model file in its folder"
+            fault = several if len(files) > 1 else _guarded(lambda: _file_fault(path))
         else:
             fault = "there is no saved_model.pb and no .keras file in its folder (is it still being copied?)"
+        contracts = [folder / "contract.json", model_folder / "contract.json"]
         return self._checked(ModelReference(name, version, str(path), kind), lambda: fault, contracts)
 
     @staticmethod
@@ -284,12 +290,12 @@ def _guarded(fault: Callable[[], str | None]) -> str | None:
 
 
 def _file_fault(path: Path) -> str | None:
-    """What is wrong with a model file, as far as its outside shows. A zip's directory comes last, so half a copy has none."""
+    """What is wrong with a model file, as far as its outside shows. Half a zip has no directory, which comes last."""
+    if path.suffix not in _KINDS:
+        return "it is neither a .keras file nor a SavedModel's folder"
     with path.open("rb") as file:
-        if path.suffix == ".keras":
-            whole = zipfile.is_zipfile(file)
-        else:
-            whole = file.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC
+        keras = path.suffix == ".keras"
+        whole = zipfile.is_zipfile(file) if keras else file.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC
     return None if whole else f"it is not a whole {path.suffix} file (is it damaged, or still being copied?)"
 
 

@@ -1,0 +1,219 @@
+"""What a picture's first bytes say: format, size, orientation, and what its decoder will need.
+
+Owns the walks through the five formats' headers; decodes nothing and knows nothing of Pillow. The bytes are hostile:
+every walk takes a bounded number of steps whatever they say, and hands on only the parts that a decoder should see.
+Running off the end raises struct.error or IndexError, which the caller takes for a picture cut short.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from models.errors import BadInput, UnsupportedMedia
+
+_MAX_PARTS = 65_536  # PNG chunks or GIF blocks: at most 0.1 s to walk
+_MAX_SEGMENTS = 4_096  # JPEG segments before the pixels; cameras write fewer than 100
+_MAX_SCANS = 64  # passes of a progressive JPEG; encoders write about 10, and each walks the whole picture
+
+_MAGIC = re.compile(
+    rb"(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<JPEG>\xff\xd8\xff)|(?P<GIF>GIF8[79]a)|(?P<WEBP>RIFF.{4}WEBP)"
+    rb"|(?P<BMP>BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0)"
+    rb"|(?P<TIFF>II[*+]\0|MM\0[*+])|(?P<AVIF>.{4}ftypavi[fs])|(?P<HEIC>.{4}ftyp(?:he[iv][cxms]|mif1|msf1))",
+    re.DOTALL,
+)
+
+
+class Header(NamedTuple):
+    """What is known before decoding.
+
+    data: the file without what is not needed (text, profiles, later frames of a PNG).
+    held: the decoder's own store, in pixels of 4 bytes; 0 where it streams into the picture.
+    orientation: EXIF's 1..8.
+    """
+
+    width: int
+    height: int
+    data: bytes
+    held: int = 0
+    orientation: int = 1
+
+
+def sniff(data: bytes) -> str | None:
+    """The picture's format by its first bytes, None when they are no picture's.
+
+    "PNG", "JPEG", "GIF", "BMP" and "WEBP" can be decoded; "TIFF", "AVIF" and "HEIC" are known by name only.
+    """
+    found = _MAGIC.match(data)
+    return found.lastgroup if found else None
+
+
+def _png(data: bytes) -> Header:
+    """Verifies every checksum up to IEND and keeps what makes the still picture."""
+    view = memoryview(data)
+    width, height = struct.unpack_from(">II", data, 16)
+    kept = [view[:8]]
+    kinds: set[bytes] = set()
+    orientation, start = 1, 8
+    for _ in range(_MAX_PARTS):
+        length, kind = struct.unpack_from(">I4s", data, start)
+        end = start + length + 12
+        (checksum,) = struct.unpack_from(">I", data, end - 4)
+        if zlib.crc32(view[start + 4 : end - 4]) != checksum:
+            raise BadInput("the PNG picture is damaged: a checksum is wrong")
+        if (kind == b"IHDR") != (not kinds):
+            raise BadInput("the PNG picture is damaged: its header is not where it belongs")
+        kinds.add(kind)
+        if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
+            kept.append(view[start:end])
+        elif kind == b"eXIf":
+            orientation = orientation_of(data[start + 8 : end - 4])
+        elif not kind[0] & 0x20:  # capital letter: whoever does not know this chunk must not show the picture
+            raise UnsupportedMedia("the PNG picture needs an extension that is not known here")
+        start = end
+        if kind == b"IEND":
+            break
+    else:
+        raise BadInput("the PNG picture is in too many parts")
+    if data[25:26] == b"\3" and b"PLTE" not in kinds:  # colour type 3: indexed
+        raise BadInput("the PNG picture is damaged: its palette is missing")
+    still = data if sum(map(len, kept)) == start else b"".join(kept)
+    return Header(width, height, still, orientation=orientation)
+
+
+_MARKER = re.compile(rb"\xff([^\xff\x00])", re.DOTALL)
+_BODYLESS = frozenset((b"\x01", *(bytes((m,)) for m in range(0xD0, 0xD8))))
+_SCAN, _EXIF, _PROGRESSIVE = b"\xda", b"\xe1", b"\xc2"
+_DECODABLE = frozenset((b"\xc0", b"\xc1", _PROGRESSIVE))  # what browsers read: no lossless, hierarchical or arithmetic
+_FRAMES = frozenset(bytes((m,)) for m in range(0xC0, 0xD0)) - {b"\xc4", b"\xc8", b"\xcc"}
+_KEPT = frozenset((b"\xc4", b"\xdb", b"\xdd", b"\xe0", b"\xee"))  # Huffman, quantization, restarts, JFIF, Adobe
+
+
+def _jpeg(data: bytes) -> Header:
+    """Leaves out metadata, which Pillow would parse and join; of use are the orientation and Adobe's colours."""
+    view = memoryview(data)
+    kept = [view[:2]]
+    frame: tuple[int, int, int, int] | None = None
+    progressive, orientation = False, 1
+    for marker, start, end in _jpeg_segments(data):
+        if marker in _FRAMES:
+            if marker not in _DECODABLE or data[start + 4 : start + 5] != b"\x08":  # bits a sample
+                raise UnsupportedMedia("this kind of JPEG is not accepted; send one of 8 bits, baseline or progressive")
+            if frame:
+                raise BadInput("the JPEG picture is damaged: it has two headers")
+            frame, progressive = _jpeg_frame(data, start + 5), marker == _PROGRESSIVE
+            kept.append(view[start:end])
+        elif marker == _EXIF and data.startswith(b"Exif\0\0", start + 4):
+            orientation = orientation_of(data[start + 10 : end])
+        elif marker in _KEPT:
+            kept.append(view[start:end])
+        elif marker == _SCAN and frame:
+            width, height, components, blocks = frame
+            stores = progressive or data[start + 4] < components  # later passes add to the coefficients
+            whole = b"".join((*kept, view[start:]))
+            return Header(width, height, whole, held=32 * blocks if stores else 0, orientation=orientation)
+    raise BadInput("the JPEG picture is damaged or cut short")
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Marker, start and end of the segments up to the first scan's header."""
+    position = 2
+    for _ in range(_MAX_SEGMENTS):
+        found = _MARKER.search(data, position)
+        if not found:
+            return
+        marker, start = found[1], found.start()
+        position = start + 2
+        if marker not in _BODYLESS:
+            position += struct.unpack_from(">H", data, position)[0]
+            yield marker, start, position
+        if marker == _SCAN:
+            if data.count(b"\xff\xda", start) > _MAX_SCANS:
+                raise BadInput("the JPEG picture has too many passes")
+            return
+
+
+def _jpeg_frame(data: bytes, start: int) -> tuple[int, int, int, int]:
+    """Width, height, components, and blocks of 64 coefficients (of 2 bytes) in all components."""
+    height, width, components = struct.unpack_from(">HHB", data, start)
+    sampling = [divmod(data[start + 6 + 3 * i], 16) for i in range(components)]
+    across, down = (max(axis) for axis in zip(*sampling, strict=True))
+    blocks = sum(-(-width * h // (8 * across)) * -(-height * v // (8 * down)) for h, v in sampling)
+    return width, height, components, blocks
+
+
+def _gif(data: bytes) -> Header:
+    """The first frame may reach beyond the screen, and enlarges it then."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position = 13 + (6 << (flags & 7) if flags & 0x80 else 0)
+    in_extension = False  # a chain of blocks that one of length 0 ends
+    for _ in range(_MAX_PARTS):
+        if in_extension:
+            in_extension = data[position] > 0
+            position += 1 + data[position]
+        elif data[position : position + 1] == b"!":
+            in_extension = True
+            position += 2
+        elif data[position : position + 1] == b",":
+            left, top, across, down = struct.unpack_from("<HHHH", data, position + 1)
+            return Header(max(width, left + across), max(height, top + down), data)
+        else:
+            raise BadInput("the GIF picture is damaged or has no frame")
+    raise BadInput("the GIF picture is in too many parts")
+
+
+def _bmp(data: bytes) -> Header:
+    if data[14:18] == b"\x0c\0\0\0":
+        width, height = struct.unpack_from("<HH", data, 18)
+        return Header(width, height, data)
+    width, height, compression = struct.unpack_from("<Ii4xI", data, 18)
+    if compression not in (0, 3):  # none, and none with bit masks; Pillow unpacks run lengths in Python, a byte a turn
+        raise UnsupportedMedia("compressed BMP pictures are not accepted; send an uncompressed one or PNG")
+    return Header(width, abs(height), data)  # below zero: rows from the top
+
+
+def _webp(data: bytes) -> Header:
+    """Two canvases of the animation decoder, its answer and the picture make four stores."""
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width = int.from_bytes(data[24:27], "little") + 1
+        height = int.from_bytes(data[27:30], "little") + 1
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    else:
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    return Header(width, height, data, held=4 * width * height)
+
+
+_ORIENTATION_TAG = 0x0112
+
+
+def orientation_of(exif: bytes) -> int:
+    """Tag 0x0112 of EXIF's first directory, 1..8; 1 where there is none or the directory cannot be read."""
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            if tag == _ORIENTATION_TAG:
+                return int(value) if value in range(1, 9) else 1
+    except struct.error:
+        pass
+    return 1
+
+
+WALKS: dict[str | None, Callable[[bytes], Header]] = {
+    "PNG": _png,
+    "JPEG": _jpeg,
+    "GIF": _gif,
+    "BMP": _bmp,
+    "WEBP": _webp,
+}
