@@ -72,7 +72,9 @@ def _tensor_bytes(array: np.ndarray) -> bytes:
         return array.tobytes()
     pieces = []
     for element in array.ravel().tolist():
-        value = element.encode() if isinstance(element, str) else bytes(element)
+        value = element.encode() if isinstance(element, str) else element
+        if not isinstance(value, bytes):
+            raise KeyError(f"object array of {type(value).__name__}")
         pieces += (_U32.pack(len(value)), value)
     body = b"".join(pieces)
     return _U32.pack(len(body)) + body
@@ -85,7 +87,7 @@ def decode(layout: Layout, payload: bytes, rows: int) -> list[np.ndarray]:
     arrays, at = [], 0
     for i, row_bytes in enumerate(layout.row_bytes):
         if row_bytes is None:
-            (size,) = _U32.unpack_from(payload, at)
+            size = _size_at(payload, at)
             arrays.append(_strings(payload[at + 4 : at + 4 + size], (rows, *layout.shapes[i])))
             at += 4 + size
         else:
@@ -101,13 +103,21 @@ def _fixed(layout: Layout, i: int, data: bytes, rows: int) -> np.ndarray:
     return np.frombuffer(data, layout.dtypes[i]).reshape((rows, *layout.shapes[i]))
 
 
+def _size_at(data: bytes, at: int) -> int:
+    if at + _U32.size > len(data):
+        raise ValueError("the bytes end early")
+    return int(_U32.unpack_from(data, at)[0])
+
+
 def _strings(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
     values = np.empty(int(np.prod(shape, dtype=np.int64)), object)
     at = 0
     for i in range(len(values)):
-        (size,) = _U32.unpack_from(data, at)
+        size = _size_at(data, at)
         values[i] = data[at + 4 : at + 4 + size]
         at += 4 + size
+    if at != len(data):
+        raise ValueError("the strings do not fit their sizes")
     return values.reshape(shape)
 
 
@@ -127,7 +137,7 @@ def split(arrays: Sequence[np.ndarray], rows: Sequence[int]) -> tuple[bytes, lis
         layout, whole = encode(arrays)
         if len(rows) == 1:
             return layout, [whole]
-        row_bytes = len(whole) // sum(rows)
+        row_bytes = len(whole) // max(sum(rows), 1)
         payloads, at = [], 0
         for n in rows:
             payloads.append(whole[at : at + n * row_bytes])

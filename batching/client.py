@@ -100,7 +100,7 @@ class WorkerLink:
         try:
             self.connection.flush()
         except ConnectionLost:
-            self._client.lost(self)
+            self.on_readable()  # what it had answered before it died still counts; the end comes after that
 
 
 class ControlHandle:
@@ -148,11 +148,11 @@ class Ticket:
 
     __slots__ = ("_done", "_left", "items", "outcomes")
 
-    def __init__(self, count: int, done: Callable[[list[Outcome]], None]) -> None:
+    def __init__(self, items: list[InFlight], done: Callable[[list[Outcome]], None]) -> None:
         self._done = done
-        self._left = count
-        self.items: list[InFlight] = []
-        self.outcomes: list[Any] = [None] * count
+        self._left = len(items)
+        self.items = items
+        self.outcomes: list[Any] = [None] * len(items)
 
     def settle(self, position: int, outcome: Outcome) -> None:
         self.outcomes[position] = outcome
@@ -212,20 +212,23 @@ class Client:
     ) -> Ticket:
         """Send items of (rows, arrays); `done` hears all outcomes once, later, or within this call.
 
-        deadline: monotonic seconds. Raises NoWorker or QueueFull when nothing was sent at all.
+        deadline: monotonic seconds. Raises NoWorker or QueueFull when nothing was sent at all, and what arrays.encode
+        raises.
         """
         link = self._choose(target)
         rows = sum(item[0] for item in items)
         if link.rows and (link.rows + rows > self._max_rows or link.connection.pending_bytes > self._max_bytes):
             raise QueueFull("too much is in flight already")
         arrived = time.monotonic()
-        ticket = Ticket(len(items), done)
-        for position, (item_rows, item_arrays) in enumerate(items):
-            item = InFlight(next(self._ids), target, item_rows, item_arrays, arrived, deadline)
+        # All are encoded before any is sent: what cannot be encoded must not leave half a request behind.
+        made = [InFlight(next(self._ids), target, *item, arrived, deadline) for item in items]
+        ticket = Ticket(made, done)
+        for position, item in enumerate(made):
             item.done = _settler(ticket, position)
-            ticket.items.append(item)
             self._in_flight[item.id] = item
             self._send(item, link)
+        if not made:
+            done([])
         self._next_expiry = min(self._next_expiry, deadline)
         return ticket
 
@@ -252,9 +255,8 @@ class Client:
 
     def flush(self) -> None:
         """Write what this turn of the loop has gathered: one system call for many items."""
-        for link in self._to_flush:
-            link.on_writable()
-        self._to_flush.clear()
+        while self._to_flush:  # a link that turns out to be lost hands its items to others
+            self._to_flush.pop().on_writable()
         self._gauge.set(len(self._in_flight))
 
     @property

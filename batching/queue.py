@@ -7,6 +7,7 @@ longest goes first. Not safe for threads: the worker's loop alone touches it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 from batching.errors import QueueFull
@@ -84,14 +85,15 @@ class ModelQueue:
         self._drop_empty_lanes()
         return batch, late
 
-    def withdraw(self, sender: Any, id: int | None = None) -> list[Item]:
-        """Remove the sender's items (the one with `id`, or all) and return them. Linear: withdrawals are rare."""
+    def withdraw(self, sender: Any, ids: Collection[int] | None = None) -> list[Item]:
+        """Remove the sender's items (those with these ids, or all) and return them: one pass, however many go."""
         gone: list[Item] = []
         for layout, lane in self._lanes.items():
-            kept = deque(item for item in lane if item.sender is not sender or id not in (None, item.id))
-            if len(kept) < len(lane):
-                gone += [item for item in lane if item.sender is sender and id in (None, item.id)]
-                self._lanes[layout] = kept
+            kept: deque[Item] = deque()
+            for item in lane:
+                leaves = item.sender is sender and (ids is None or item.id in ids)
+                (gone if leaves else kept).append(item)
+            self._lanes[layout] = kept
         for item in gone:
             self.rows -= item.rows
             self.bytes -= len(item.payload)

@@ -446,16 +446,15 @@ class Supervisor:
         models: list[dict[str, Any]] = []
         for group in self._groups.values():
             common = {"group": group.name, "generation": group.generation}
-            loaded = {(model["name"], model["version"]): index for index, model in enumerate(group.loaded)}
+            loaded = {(model["name"], model["version"]): model for model in group.loaded}
             failed = {(failure["name"], failure["version"]): failure["reason"] for failure in group.failures}
-            for reference in group.references:
+            for index, reference in enumerate(group.references):
                 key = (reference["name"], reference["version"])
-                entry = {"name": key[0], "version": key[1], **common, "index": 0, "description": None, "costs": {}}
+                entry = {"name": key[0], "version": key[1], **common, "index": index, "description": None, "costs": {}}
                 if key in loaded:
-                    index = loaded[key]
                     state = "READY" if group.name in ready_groups else "LOADING"
                     reason = None if state == "READY" else "its worker is being restarted"
-                    entry |= {**group.loaded[index], "index": index, "state": state, "reason": reason}
+                    entry |= {**loaded[key], "state": state, "reason": reason}
                 else:
                     entry |= {"state": "FAILED" if key in failed else "LOADING", "reason": failed.get(key)}
                 models.append(entry)

@@ -44,6 +44,9 @@ class Kind(IntEnum):
     PART = 5
 
 
+_KIND_MAX = int(Kind.PART)
+
+
 class Frame(NamedTuple):
     """One frame as it stands in the header's order; `payload` is whole even if it travelled in parts."""
 
@@ -121,9 +124,10 @@ class FrameReader:
         while end - at >= HEADER.size:
             head = HEADER.unpack_from(data, at)
             length, kind, layout_bytes = head[0], head[1], head[5]
-            if length + LENGTH_BYTES > FRAME_BYTES_MAX or length + LENGTH_BYTES < HEADER.size + layout_bytes:
+            size = LENGTH_BYTES + length
+            if not HEADER.size + layout_bytes <= size <= FRAME_BYTES_MAX or not 0 < kind <= _KIND_MAX:
                 raise ConnectionLost("not a frame")
-            stop = at + LENGTH_BYTES + length
+            stop = at + size
             if stop > end:
                 break
             body = at + HEADER.size

@@ -170,6 +170,7 @@ class Worker:
 
     def __init__(self, served: Sequence[Served], control: ControlChannel, slot: Slot) -> None:
         self.served = list(served)
+        self._by_index = {one.index: one for one in served}
         self.control = control
         self.stopping = False
         self._selector = selectors.DefaultSelector()
@@ -200,7 +201,8 @@ class Worker:
 
     def _idle(self) -> bool:
         unsent = any(link.connection.pending_bytes for link in self._links)
-        return not (self._computing or unsent or any(one.queue.rows for one in self.served))
+        waiting = any(one.queue.oldest_arrival() is not None for one in self.served)
+        return not (self._computing or unsent or waiting)
 
     def _wait_s(self) -> float:
         if self._computing:
@@ -216,10 +218,10 @@ class Worker:
 
     @staticmethod
     def _decide(one: Served, now: float) -> policy.Run | policy.Wait | None:
-        if not one.queue.rows:
-            return None
         oldest = one.queue.oldest_arrival()
-        state = policy.State(one.queue.widest_rows() if one.max_wait_s else one.queue.rows, oldest or now)
+        if oldest is None:
+            return None
+        state = policy.State(one.queue.widest_rows() if one.max_wait_s else one.queue.rows, oldest)
         return policy.decide(state, now, max_rows=one.max_rows, max_wait_s=one.max_wait_s)
 
     def _start_next(self) -> None:
@@ -320,22 +322,25 @@ class Worker:
         except ConnectionLost:
             self._drop(link)
             return
+        cancelled: set[int] = set()
         for frame in frames:
             if frame.kind == Kind.ITEM:
-                if frame.model >= len(self.served):
+                one = self._by_index.get(frame.model)
+                if one is None:
                     link.connection.send(pack(Kind.FAILED, frame.id, code=Failure.UNKNOWN_MODEL))
                     self._to_flush.add(link)
                     continue
-                one = self.served[frame.model]
                 item = Item(link, frame.id, frame.rows, frame.layout, frame.payload, frame.arrived, frame.deadline)
                 try:
                     one.queue.push(item)
                 except QueueFull:
                     self._fail(one, item, Failure.QUEUE_FULL)
             elif frame.kind == Kind.CANCEL:
-                for one in self.served:
-                    for item in one.queue.withdraw(link, frame.id):
-                        self._fail(one, item, Failure.CANCELLED)
+                cancelled.add(frame.id)
+        if cancelled:  # together: when a long queue expires, thousands come at once
+            for one in self.served:
+                for item in one.queue.withdraw(link, cancelled):
+                    self._fail(one, item, Failure.CANCELLED)
 
     def _flush(self, link: Link) -> None:
         if link not in self._links:
@@ -424,7 +429,9 @@ def main(control_fd: int) -> None:
         {"name": one.name, "version": one.version, "description": one.model.description, "costs": one.costs}
         for one in served
     ]
+    control.socket.setblocking(True)  # many contracts are more than the socket takes at once
     control.send({"type": "ready" if served else "failed", "models": models, "failures": failures})
+    control.socket.setblocking(False)
     if served:
         Worker(served, control, slot).run()
     os._exit(0)  # no destructors of a framework that may be computing
@@ -437,9 +444,10 @@ def load_all(hello: dict[str, Any]) -> tuple[list[Served], list[dict[str, str]]]
     load = getattr(importlib.import_module(module), function)
     served: list[Served] = []
     failures: list[dict[str, str]] = []
-    for reference in hello["models"]:
+    # The index is the place in the references, so that it means the same in every worker, whatever that could load.
+    for index, reference in enumerate(hello["models"]):
         try:
-            one = Served(len(served), load(reference, options), reference, options)
+            one = Served(index, load(reference, options), reference, options)
             one.warm_up(options["warm_up_budget_s"])
         except Exception as error:  # noqa: BLE001 - loading runs foreign code; the others must still serve
             reason = getattr(error, "reason", None)

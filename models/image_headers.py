@@ -1,7 +1,7 @@
-"""What a picture's first bytes say: format, size, orientation, and what its decoder will need.
+"""What a picture's first bytes say: format, size, orientation, and which parts of it a decoder should see.
 
 Owns the walks through the five formats' headers; decodes nothing and knows nothing of Pillow. The bytes are hostile:
-every walk takes a bounded number of steps whatever they say, and hands on only the parts that a decoder should see.
+every walk takes a bounded number of steps whatever they say, and refuses a size as soon as it has read it.
 Running off the end raises struct.error or IndexError, which the caller takes for a picture cut short.
 """
 
@@ -13,11 +13,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from models.errors import BadInput, UnsupportedMedia
+from models.errors import BadInput, TooLarge, UnsupportedMedia
 
-_MAX_PARTS = 65_536  # PNG chunks or GIF blocks: at most 0.1 s to walk
-_MAX_SEGMENTS = 4_096  # JPEG segments before the pixels; cameras write fewer than 100
-_MAX_SCANS = 64  # passes of a progressive JPEG; encoders write about 10, and each walks the whole picture
+_MAX_SIDE = 65_535  # pixels: what JPEG and GIF can say; bounds the cost of freak shapes
+_MAX_CHUNKS = 16_384  # of a PNG; libpng writes 8 KiB of pixels into each; 50 ms to walk and decode
+_MAX_BLOCKS = 65_536  # of a GIF before its first frame; 255 bytes each; 20 ms
+_MAX_SEGMENTS = 4_096  # of a JPEG before its pixels; cameras write fewer than 100
+_MAX_JUNK = 65_536  # bytes between them
+_MAX_SCANS = 32  # passes of a progressive JPEG: encoders write 6 to 18; each walks the whole picture, 20 ms at 25 Mpx
 
 _MAGIC = re.compile(
     rb"(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<JPEG>\xff\xd8\xff)|(?P<GIF>GIF8[79]a)|(?P<WEBP>RIFF.{4}WEBP)"
@@ -30,15 +33,13 @@ _MAGIC = re.compile(
 class Header(NamedTuple):
     """What is known before decoding.
 
+    width, height: pixels as stored, before `orientation` (EXIF's 1..8) is applied.
     data: the file without what is not needed (text, profiles, later frames of a PNG).
-    held: the decoder's own store, in pixels of 4 bytes; 0 where it streams into the picture.
-    orientation: EXIF's 1..8.
     """
 
     width: int
     height: int
     data: bytes
-    held: int = 0
     orientation: int = 1
 
 
@@ -51,14 +52,28 @@ def sniff(data: bytes) -> str | None:
     return found.lastgroup if found else None
 
 
-def _png(data: bytes) -> Header:
+def _check_size(width: int, height: int, max_pixels: int, *, held: int = 0) -> None:
+    """held: what the decoder keeps in a store of its own, in pixels of 4 bytes."""
+    if not (width and height):
+        raise BadInput("the picture has no pixels")
+    if width * height > max_pixels:
+        raise TooLarge(f"the picture has {width} x {height} pixels; at most {max_pixels} are accepted")
+    if max(width, height) > _MAX_SIDE:
+        raise TooLarge(f"the picture has {width} x {height} pixels; at most {_MAX_SIDE} on a side are accepted")
+    if held > max_pixels:
+        share = width * height * max_pixels // held
+        raise TooLarge(f"the picture has {width} x {height} pixels; encoded like this, at most {share} are accepted")
+
+
+def _png(data: bytes, max_pixels: int) -> Header:
     """Verifies every checksum up to IEND and keeps what makes the still picture."""
     view = memoryview(data)
     width, height = struct.unpack_from(">II", data, 16)
+    _check_size(width, height, max_pixels)
     kept = [view[:8]]
     kinds: set[bytes] = set()
     orientation, start = 1, 8
-    for _ in range(_MAX_PARTS):
+    for _ in range(_MAX_CHUNKS):
         length, kind = struct.unpack_from(">I4s", data, start)
         end = start + length + 12
         (checksum,) = struct.unpack_from(">I", data, end - 4)
@@ -81,18 +96,19 @@ def _png(data: bytes) -> Header:
     if data[25:26] == b"\3" and b"PLTE" not in kinds:  # colour type 3: indexed
         raise BadInput("the PNG picture is damaged: its palette is missing")
     still = data if sum(map(len, kept)) == start else b"".join(kept)
-    return Header(width, height, still, orientation=orientation)
+    return Header(width, height, still, orientation)
 
 
 _MARKER = re.compile(rb"\xff([^\xff\x00])", re.DOTALL)
 _BODYLESS = frozenset((b"\x01", *(bytes((m,)) for m in range(0xD0, 0xD8))))
-_SCAN, _EXIF, _PROGRESSIVE = b"\xda", b"\xe1", b"\xc2"
+_AFTER_SCAN = re.compile(rb"\xff([^\xff\x00\xd0-\xd7])", re.DOTALL)
+_SCAN, _END, _EXIF, _PROGRESSIVE = b"\xda", b"\xd9", b"\xe1", b"\xc2"
 _DECODABLE = frozenset((b"\xc0", b"\xc1", _PROGRESSIVE))  # what browsers read: no lossless, hierarchical or arithmetic
 _FRAMES = frozenset(bytes((m,)) for m in range(0xC0, 0xD0)) - {b"\xc4", b"\xc8", b"\xcc"}
 _KEPT = frozenset((b"\xc4", b"\xdb", b"\xdd", b"\xe0", b"\xee"))  # Huffman, quantization, restarts, JFIF, Adobe
 
 
-def _jpeg(data: bytes) -> Header:
+def _jpeg(data: bytes, max_pixels: int) -> Header:
     """Leaves out metadata, which Pillow would parse and join; of use are the orientation and Adobe's colours."""
     view = memoryview(data)
     kept = [view[:2]]
@@ -105,6 +121,7 @@ def _jpeg(data: bytes) -> Header:
             if frame:
                 raise BadInput("the JPEG picture is damaged: it has two headers")
             frame, progressive = _jpeg_frame(data, start + 5), marker == _PROGRESSIVE
+            _check_size(*frame[:2], max_pixels)
             kept.append(view[start:end])
         elif marker == _EXIF and data.startswith(b"Exif\0\0", start + 4):
             orientation = orientation_of(data[start + 10 : end])
@@ -113,27 +130,42 @@ def _jpeg(data: bytes) -> Header:
         elif marker == _SCAN and frame:
             width, height, components, blocks = frame
             stores = progressive or data[start + 4] < components  # later passes add to the coefficients
-            whole = b"".join((*kept, view[start:]))
-            return Header(width, height, whole, held=32 * blocks if stores else 0, orientation=orientation)
+            if stores:
+                _check_size(width, height, max_pixels, held=32 * blocks)
+                _check_scans(data, start)
+            return Header(width, height, b"".join((*kept, view[start:])), orientation)
     raise BadInput("the JPEG picture is damaged or cut short")
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Marker, start and end of the segments up to the first scan's header."""
-    position = 2
+    position, junk = 2, _MAX_JUNK
     for _ in range(_MAX_SEGMENTS):
-        found = _MARKER.search(data, position)
+        found = _MARKER.search(data, position, position + junk)
         if not found:
             return
         marker, start = found[1], found.start()
+        junk -= start - position
         position = start + 2
         if marker not in _BODYLESS:
             position += struct.unpack_from(">H", data, position)[0]
             yield marker, start, position
         if marker == _SCAN:
-            if data.count(b"\xff\xda", start) > _MAX_SCANS:
-                raise BadInput("the JPEG picture has too many passes")
             return
+
+
+def _check_scans(data: bytes, position: int) -> None:
+    """The segments between the scans are stepped over, or what stands in them could pass for the picture's end."""
+    scans = 0
+    for _ in range(_MAX_SEGMENTS):
+        found = _AFTER_SCAN.search(data, position)
+        if not found or found[1] == _END:
+            return
+        scans += found[1] == _SCAN
+        if scans > _MAX_SCANS:
+            break
+        position = found.end() + struct.unpack_from(">H", data, found.end())[0]
+    raise BadInput("the JPEG picture has too many passes")
 
 
 def _jpeg_frame(data: bytes, start: int) -> tuple[int, int, int, int]:
@@ -145,12 +177,12 @@ def _jpeg_frame(data: bytes, start: int) -> tuple[int, int, int, int]:
     return width, height, components, blocks
 
 
-def _gif(data: bytes) -> Header:
+def _gif(data: bytes, max_pixels: int) -> Header:
     """The first frame may reach beyond the screen, and enlarges it then."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     position = 13 + (6 << (flags & 7) if flags & 0x80 else 0)
     in_extension = False  # a chain of blocks that one of length 0 ends
-    for _ in range(_MAX_PARTS):
+    for _ in range(_MAX_BLOCKS):
         if in_extension:
             in_extension = data[position] > 0
             position += 1 + data[position]
@@ -159,23 +191,28 @@ def _gif(data: bytes) -> Header:
             position += 2
         elif data[position : position + 1] == b",":
             left, top, across, down = struct.unpack_from("<HHHH", data, position + 1)
-            return Header(max(width, left + across), max(height, top + down), data)
+            width, height = max(width, left + across), max(height, top + down)
+            _check_size(width, height, max_pixels)
+            return Header(width, height, data)
         else:
             raise BadInput("the GIF picture is damaged or has no frame")
     raise BadInput("the GIF picture is in too many parts")
 
 
-def _bmp(data: bytes) -> Header:
+def _bmp(data: bytes, max_pixels: int) -> Header:
+    compression = 0
     if data[14:18] == b"\x0c\0\0\0":
         width, height = struct.unpack_from("<HH", data, 18)
-        return Header(width, height, data)
-    width, height, compression = struct.unpack_from("<Ii4xI", data, 18)
+    else:
+        width, height, compression = struct.unpack_from("<Ii4xI", data, 18)
+    height = abs(height)  # below zero: rows from the top
+    _check_size(width, height, max_pixels)
     if compression not in (0, 3):  # none, and none with bit masks; Pillow unpacks run lengths in Python, a byte a turn
         raise UnsupportedMedia("compressed BMP pictures are not accepted; send an uncompressed one or PNG")
-    return Header(width, abs(height), data)  # below zero: rows from the top
+    return Header(width, height, data)
 
 
-def _webp(data: bytes) -> Header:
+def _webp(data: bytes, max_pixels: int) -> Header:
     """Two canvases of the animation decoder, its answer and the picture make four stores."""
     kind = data[12:16]
     if kind == b"VP8X":
@@ -186,7 +223,8 @@ def _webp(data: bytes) -> Header:
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     else:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
-    return Header(width, height, data, held=4 * width * height)
+    _check_size(width, height, max_pixels, held=4 * width * height)
+    return Header(width, height, data)
 
 
 _ORIENTATION_TAG = 0x0112
@@ -210,10 +248,15 @@ def orientation_of(exif: bytes) -> int:
     return 1
 
 
-WALKS: dict[str | None, Callable[[bytes], Header]] = {
+_WALKS: dict[str, Callable[[bytes, int], Header]] = {
     "PNG": _png,
     "JPEG": _jpeg,
     "GIF": _gif,
     "BMP": _bmp,
     "WEBP": _webp,
 }
+
+
+def read_header(data: bytes, name: str, max_pixels: int) -> Header:
+    """The header of a picture whose format is `name`; see `images.decode` for `max_pixels` and the errors."""
+    return _WALKS[name](data, max_pixels)

@@ -117,7 +117,9 @@ def single(path: Path, *, allow_h5: bool = False) -> list[ModelReference]:
         model = resolved.parent
         return [_Place(model, allow_h5=allow_h5).version(resolved, model, _tidy(model.name), resolved.name)]
     if place.is_saved_model(resolved) or place.versions(resolved):
-        return _without_twins(list(place.model(resolved, _tidy(resolved.name if path.name in ("", "..") else path.name))))
+        return _without_twins(
+            list(place.model(resolved, _tidy(resolved.name if path.name in ("", "..") else path.name)))
+        )
     return _some(scan(resolved, allow_h5=allow_h5), path)
 
 

@@ -100,7 +100,7 @@ def _object(schemas: list[Schema]) -> dict[str, Any]:
 
 def _member(schema: Schema, name: str) -> Schema:
     others = schema.get("additionalProperties", {})
-    known: Schema = schema.get("properties", {})
+    known: dict[str, Schema] = schema.get("properties", {})
     return known.get(name, others if isinstance(others, dict) else {})
 
 

@@ -1,7 +1,7 @@
-"""JSON text <-> values <-> numpy arrays: strict on the way in, exact on the way out.
+"""JSON values <-> numpy arrays: strict on the way in, exact on the way out.
 
-Owns the parsing of a body, the rules by which JSON values become an array of a dtype and shape, and the way arrays
-become JSON. Knows nothing of contracts, fields or the forms of a request.
+Owns the rules by which JSON values become an array of a dtype and shape, and the way arrays become JSON. Knows
+nothing of fields or the forms of a request.
 
 Arrays here always have a leading row dimension; strings are object arrays of bytes (UTF-8).
 """
@@ -9,9 +9,7 @@ Arrays here always have a leading row dimension; strings are object arrays of by
 from __future__ import annotations
 
 import base64
-import contextlib
-import json
-import re
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -20,23 +18,14 @@ from typing import Any
 import numpy as np
 import orjson
 
-from models.contract import FLOATS, Tensor
-from models.errors import BadInput, BadOutput, TooLarge
-from models.wording import Locate, Parts, found, literal, place, pointer, quoted, under
+from models.contract import DTYPES, FLOATS, INTEGERS, Tensor
+from models.errors import BadInput, BadOutput
+from models.wording import HERE, Locate, found, place, pointer
 
 Array = np.ndarray[Any, Any]
 
-# A list costs the parser about 0.3 us however little it holds: 6 MB of "[]," took 0.57 s (measured). This many take
-# at most 0.08 s, and are still 200 pictures of 28 x 28 x 1 or 100,000 rows of one value in one body.
-MAX_CONTAINERS = 200_000
-
-# Where a key is given twice is found by a slower parse (0.2 to 0.4 s for 8 MB); a longer body is refused without it.
-_MAX_LOCATED_BYTES = 1 << 20
-
 # A float holds every integer up to here, so 3.0 may stand for an integer; beyond it digits have been lost in parsing.
 _MAX_EXACT = 2**53
-
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,161 +40,42 @@ class Item:
     rows: Sequence[int]
 
 
-# ---------------------------------------------------------------------------------------------- bodies
-
-
-def loads(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body, strictly: UTF-8, no NaN or infinities, no lone surrogates, no key twice.
-
-    Raises:
-        BadInput: it is not JSON (path None), not an object (path ""), or holds a key twice (path of the key).
-        TooLarge: more than MAX_CONTAINERS lists and objects.
-    """
-    if len(body) > MAX_CONTAINERS and (count := body.count(b"[") + body.count(b"{")) > MAX_CONTAINERS:
-        message = f"the body holds {count} lists and objects, at most {MAX_CONTAINERS} are taken; send fewer rows at once"
-        raise TooLarge(message)
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise _syntax_fault(body, error) from None
-    if type(value) is not dict:
-        message = f"the body must be a JSON object, got {found(value)}"
-        raise BadInput(message, path="", expected="a JSON object")
-    if (colons := body.count(b":")) != len(value):
-        _refuse_duplicates(body, value, colons)
-    return value
-
-
-def _syntax_fault(body: bytes, error: orjson.JSONDecodeError) -> BadInput:
-    """Why and where a body is not JSON, in our words: orjson's error carries the whole body."""
-    where = f"line {error.lineno}, column {error.colno}"
-    if not body.strip():
-        return BadInput("the body is empty; send a JSON object", expected="a JSON object")
-    if body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in body[:4]:
-        return BadInput("the body is not UTF-8 but UTF-16 or UTF-32; encode it as UTF-8", expected="JSON in UTF-8")
-    if body.startswith(b"\xef\xbb\xbf"):
-        return BadInput("the body begins with a byte order mark; send plain UTF-8", expected="JSON in UTF-8")
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as fault:
-        return BadInput(f"the body is not UTF-8: bad byte at offset {fault.start}", expected="JSON in UTF-8")
-    rest = text[error.pos :]
-    if rest.startswith(("NaN", "Infinity", "-Infinity")) or "infinity" in error.msg:
-        return BadInput(f"NaN and infinities are not JSON numbers: {where}", expected="finite numbers")
-    if "surrogate" in error.msg:
-        return BadInput(f"a lone surrogate is not text: {where}", expected="whole Unicode characters")
-    if "depth" in error.msg:
-        return BadInput(f"lists or objects are nested too deep: {where}", expected="at most 1024 levels")
-    return BadInput(f"the body is not valid JSON: {where}: {error.msg}", expected="a JSON object")
-
-
-def _refuse_duplicates(body: bytes, value: dict[str, Any], colons: int) -> None:
-    """Raise if a key was given twice.
-
-    Each key brings one colon, and a repeated one leaves no trace in the parsed value: so a body with as many colons
-    as the value has keys holds none twice. Colons in strings only lead to a closer look.
-    """
-    if _count_keys_in_rows(value) == colons or _count_keys(value) == _STRING.sub(b"", body).count(b":"):
-        return
-    parts: Parts = ()
-    if len(body) <= _MAX_LOCATED_BYTES:
-        with contextlib.suppress(RecursionError):  # json gives up some levels before orjson does
-            parts = next(_twice(json.loads(body, object_pairs_hook=_keep_twice)), ())
-    what = f"the key {quoted(str(parts[-1]))} is given twice" if parts else "a key is given twice"
-    raise BadInput(what, path=pointer(parts), expected="every key once")
-
-
-def _count_keys_in_rows(value: dict[str, Any]) -> int:
-    """The keys of the body and of lists of plain objects in it: all there are in most bodies, never more."""
-    total = len(value)
-    for member in value.values():
-        if type(member) is list and set(map(type, member)) == {dict}:
-            total += sum(map(len, member))
-    return total
-
-
-def _count_keys(value: Any) -> int:
-    total, waiting = 0, [value]
-    while waiting:
-        node = waiting.pop()
-        if type(node) is dict:
-            total += len(node)
-            waiting.extend(node.values())
-        elif type(node) is list and {dict, list} & set(map(type, node)):
-            waiting.extend(node)
-    return total
-
-
-class _Twice(dict[str, Any]):
-    """An object with a key given twice, `key`."""
-
-    key: str
-
-
-def _keep_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    seen: dict[str, Any] = {}
-    twice: str | None = None
-    for key, value in pairs:
-        if key in seen and twice is None:
-            twice = key
-        seen[key] = value
-    if twice is None:
-        return seen
-    marked = _Twice(seen)
-    marked.key = twice
-    return marked
-
-
-def _twice(value: Any) -> Iterator[Parts]:
-    """The paths of keys given twice, in document order."""
-    waiting: list[tuple[Parts, Any]] = [((), value)]
-    while waiting:
-        parts, node = waiting.pop()
-        if isinstance(node, _Twice):
-            yield (*parts, node.key)
-        if isinstance(node, dict):
-            waiting.extend(((*parts, key), member) for key, member in reversed(node.items()))
-        elif isinstance(node, list):
-            waiting.extend(((*parts, index), member) for index, member in reversed(list(enumerate(node))))
-
-
 # ---------------------------------------------------------------------------------------------- values -> arrays
 
-
-def from_json(
-    rows: list[Any], tensor: Tensor, locate: Locate = under(), *, validated: bool = False, finite: bool = True
-) -> Array:
-    """The array of shape (len(rows), *tensor.shape) that the values of these rows make; unknown sizes as they come.
-
-    locate: names the place of an element by its indices (row first) for the message of a fault.
-    validated: the values are known to have the right types, lengths and ranges, as after the request's schema; only
-        what a schema cannot say is looked at (overflow of the dtype, ragged lists, digits lost in parsing).
-    finite: refuse NaN and infinities; a dialect whose JSON has tokens for them passes False.
-
-    Strings may be str or bytes. Raises BadInput with the path of the first element, in document order, that does not
-    fit; TypeError never.
-    """
-    shape = (len(rows), *tensor.shape)
-    try:
-        if validated and tensor.dtype not in _NEVER_AS_IS:
-            array = _cast(rows, _DTYPES[tensor.dtype])
-        else:
-            array = _from_leaves(rows, shape, tensor.dtype, finite=finite)
-    except (ValueError, OverflowError, FloatingPointError):
-        array = None
-    if array is not None and (array := _fitted(array, shape)) is not None:
-        return array
-    raise _Faults(tensor.dtype, finite=finite).first(rows, shape, locate)
-
-
-_DTYPES = {name: np.dtype(name) for name in DTYPES if name != "string"}
+_NUMPY = {name: np.dtype(name) for name in DTYPES if name != "string"}
 _LEAVES: dict[str, frozenset[type]] = {
     "bool": frozenset({bool}),
     "string": frozenset({str, bytes}),
     **dict.fromkeys((*INTEGERS, *FLOATS), frozenset({int, float})),
 }
-# JSON parsing turns integers beyond 64 bits into floats without a word, and strings need encoding.
-_NEVER_AS_IS = ("string", "int64", "uint64")
+# Parsing turns integers beyond 64 bits into floats without a word, and strings need encoding: both look at each leaf.
+_LEAF_BY_LEAF = frozenset({"string", "int64", "uint64"})
+
+
+def from_json(
+    rows: list[Any], tensor: Tensor, locate: Locate = HERE, *, validated: bool = False, finite: bool = True
+) -> Array:
+    """The array of shape (len(rows), *tensor.shape) that these rows' values make; unknown sizes are as they come.
+
+    locate: the place of an element by its indices (row first), for the message.
+    validated: the types, lengths and ranges are known to be right, as after the request's schema; only what a schema
+        cannot say is looked at (overflow of a float dtype, ragged lists, digits lost in parsing).
+    finite: refuse NaN and infinities; a dialect that has tokens for them passes False.
+
+    Strings may be str or bytes.
+
+    Raises:
+        BadInput: with the path of the first element, in document order, that does not fit.
+    """
+    shape = (len(rows), *tensor.shape)
+    try:
+        if validated and tensor.dtype not in _LEAF_BY_LEAF:
+            array = _fitted(_cast(rows, _NUMPY[tensor.dtype]), shape)
+        else:
+            array = _level_by_level(rows, shape, tensor.dtype, finite=finite)
+    except (ValueError, OverflowError, FloatingPointError):
+        raise _first_fault(rows, shape, tensor.dtype, locate, finite=finite) from None
+    return array
 
 
 @np.errstate(over="raise")
@@ -213,27 +83,159 @@ def _cast(values: list[Any], dtype: np.dtype[Any]) -> Array:
     return np.array(values, dtype)
 
 
-def _fitted(array: Array, shape: tuple[int | None, ...]) -> Array | None:
-    """The array if it has this shape; an empty one gets the axes that its lists were too empty to show."""
+def _fitted(array: Array, shape: tuple[int | None, ...]) -> Array:
+    """The array, if it has this shape; an empty one gets the axes that its lists were too empty to show."""
+    if array.shape == shape:
+        return array
     if array.size == 0 and array.ndim < len(shape):
         array = array.reshape(*array.shape, *(size or 0 for size in shape[array.ndim :]))
-    fits = array.ndim == len(shape) and all(want in (None, has) for want, has in zip(shape, array.shape, strict=True))
-    return array if fits else None
+    if array.ndim != len(shape) or any(want not in (None, has) for want, has in zip(shape, array.shape, strict=True)):
+        raise ValueError
+    return array
 
 
-def _from_leaves(rows: list[Any], shape: tuple[int | None, ...], dtype: str, *, finite: bool) -> Array:
-    """Level by level, at C speed: every list checked to be one, all of one length, every leaf of an allowed type.
-
-    Raises ValueError where anything is wrong; finding out what is left to the slower walk.
-    """
+def _level_by_level(rows: list[Any], shape: tuple[int | None, ...], dtype: str, *, finite: bool) -> Array:
+    """Every list checked to be one and as long as its neighbours, every leaf to be of an allowed type, at C speed."""
     sizes, level = [len(rows)], rows
-    for _ in shape[1:]:
+    for size in shape[1:]:
         if set(map(type, level)) - {list}:
             raise ValueError
-        lengths = set(map(len, level))
-        if len(lengths) > 1:
+        lengths = set(map(len, level)) or {size or 0}
+        if len(lengths) > 1 or size not in (None, *lengths):
             raise ValueError
-        sizes.append(lengths.pop() if lengths else 0)
+        sizes += lengths
         level = list(chain.from_iterable(level))
-    if set(map(type, level)) - _LEAVES[dtype]:
+    return _leaves(level, dtype, finite=finite).reshape(sizes)
+
+
+def _leaves(values: list[Any], dtype: str, *, finite: bool) -> Array:
+    """One flat array; ValueError, OverflowError or FloatingPointError if any value does not fit the dtype."""
+    kinds = set(map(type, values))
+    if kinds - _LEAVES[dtype]:
         raise ValueError
+    if dtype == "string":
+        encoded = (value if type(value) is bytes else value.encode() for value in values)
+        return np.fromiter(encoded, object, len(values))
+    if dtype in INTEGERS and float in kinds:
+        if not all(type(v) is int or (v.is_integer() and abs(v) <= _MAX_EXACT) for v in values):
+            raise ValueError
+        values = list(map(int, values))
+    array = _cast(values, _NUMPY[dtype])
+    if finite and dtype in FLOATS and not np.isfinite(array).all():
+        raise ValueError
+    return array
+
+
+# ---------------------------------------------------------------------------------------------- the first fault
+
+_CHUNK = 1024
+
+
+def _first_fault(
+    rows: list[Any], shape: tuple[int | None, ...], dtype: str, locate: Locate, *, finite: bool
+) -> BadInput:
+    fault = _Walk(dtype, finite=finite).fault(rows, shape, ())
+    if fault is None:  # the walk is slower, not laxer, than the fast way: never seen
+        return BadInput("the values do not fit the model's input", path=pointer(locate(())))
+    indices, problem, expected = fault
+    parts = locate(indices)
+    return BadInput(f"{place(parts)} {problem}", path=pointer(parts), expected=expected)
+
+
+class _Walk:
+    """One pass in document order; sizes that the shape leaves open are set by the first list at each depth."""
+
+    def __init__(self, dtype: str, *, finite: bool) -> None:
+        self.dtype = dtype
+        self.finite = finite
+        self.sizes: dict[int, int] = {}
+
+    def fault(
+        self, value: Any, shape: tuple[int | None, ...], indices: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], str, str] | None:
+        """The indices of the first element that does not fit, what is wrong, and what was expected; or None."""
+        if type(value) is not list:
+            expected = "a list" if shape[0] is None else f"a list of {shape[0]}"
+            return indices, f"must be {expected}, got {found(value)}", expected
+        size = self.sizes.setdefault(len(indices), len(value)) if shape[0] is None else shape[0]
+        elements = value[:size]
+        for index, element in enumerate(elements) if shape[1:] else self._bad_leaves(elements):
+            if not shape[1:]:
+                expected = leaf_words(self.dtype)
+                return (*indices, index), f"must be {expected}, got {found(element)}", expected
+            if inner := self.fault(element, shape[1:], (*indices, index)):
+                return inner
+        if len(value) != size:
+            why = "" if shape[0] is not None else " like the list before it: lists must not be ragged"
+            return indices, f"holds {len(value)} values, expected {size}{why}", f"a list of {size}"
+        return None
+
+    def _bad_leaves(self, values: list[Any]) -> Iterator[tuple[int, Any]]:
+        """In chunks, because a hostile body may hold millions of good leaves before the bad one."""
+        for start in range(0, len(values), _CHUNK):
+            if self._is_bad(values[start : start + _CHUNK]):
+                chunk = enumerate(values[start : start + _CHUNK], start)
+                yield from ((index, value) for index, value in chunk if self._is_bad([value]))
+
+    def _is_bad(self, values: list[Any]) -> bool:
+        try:
+            _leaves(values, self.dtype, finite=self.finite)
+        except (ValueError, OverflowError, FloatingPointError):
+            return True
+        return False
+
+
+def leaf_words(dtype: str) -> str:
+    """What one value of the dtype may be, as a noun."""
+    if dtype in ("bool", "string"):
+        return "true or false" if dtype == "bool" else "a string"
+    if dtype in FLOATS:
+        most = float(np.finfo(dtype).max)
+        return f"a number from {-most!r} to {most!r}"
+    limits = np.iinfo(dtype)
+    exact = ", without fraction or exponent beyond 2^53" if dtype in _LEAF_BY_LEAF else ""
+    return f"a whole number from {limits.min} to {limits.max}{exact}"
+
+
+# ---------------------------------------------------------------------------------------------- arrays -> JSON
+
+
+def to_json(array: Array, *, null_for_nan: bool = False) -> Any:
+    """What `dumps` writes for an array of shape (rows, …): the array itself, or nested lists of strings.
+
+    Bytes that are not UTF-8 become {"b64": standard base64}. Non-finite numbers are written as null if allowed.
+
+    Raises:
+        BadOutput: NaN or an infinity where it is not allowed, or a dtype that JSON cannot carry.
+    """
+    if array.dtype.kind in "OSU":
+        return [_text(element) if array.ndim == 1 else to_json(element) for element in array]
+    if array.dtype.name not in _NUMPY:
+        raise BadOutput(f"the model answered with dtype {array.dtype.name}, which JSON cannot carry")
+    if array.dtype.kind == "f" and not null_for_nan and not _is_finite(array):
+        raise BadOutput("the model answered with NaN or an infinity")
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def dumps(value: Any) -> bytes:
+    """JSON text, numpy numbers and arrays included: a float32 in the fewest digits that a float32 needs."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _is_finite(array: Array) -> bool:
+    if array.size <= _SMALL:
+        return all(map(math.isfinite, array.ravel().tolist()))
+    return bool(np.isfinite(array).all())
+
+
+# Up to here a loop in Python is quicker than numpy's two calls (0.4 against 1.4 us for 10 values).
+_SMALL = 32
+
+
+def _text(element: Any) -> Any:
+    if isinstance(element, str):
+        return element
+    try:
+        return bytes(element).decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(element).decode()}

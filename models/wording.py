@@ -44,21 +44,15 @@ def place(parts: Parts) -> str:
 
 def found(value: Any) -> str:
     """What stands there, in a few words: "the number 3", "a list of 9", "the string "abc…""."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return f"the number {clip(literal(value), _VALUE_CHARS)}"
-        case str():
-            return f'the string "{clip(value, _VALUE_CHARS)}"'
-        case list():
-            return f"a list of {len(value)}"
-        case dict():
-            return "an object"
-        case _:
-            return "another kind of value"
+    if value is None or isinstance(value, bool):
+        return literal(value)
+    if isinstance(value, int | float):
+        return f"the number {clip(literal(value), _VALUE_CHARS)}"
+    if isinstance(value, str):
+        return f'the string "{clip(value, _VALUE_CHARS)}"'
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return "an object" if isinstance(value, dict) else "another kind of value"
 
 
 def literal(value: Any) -> str:
@@ -74,3 +68,6 @@ def literal(value: Any) -> str:
 def under(*parts: str | int) -> Locate:
     """A locator for a value that stands at `parts` itself: indices are simply appended."""
     return lambda indices: (*parts, *indices)
+
+
+HERE = under()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +19,11 @@ POISON = 666.0
 
 
 class Fake:
-    """Doubles its input, after whatever its kind does. Reference: name, version, kind, and what the kind needs."""
+    """Doubles its input, after whatever its kind does.
+
+    Reference: name, version, kind, and what the kind needs. `seconds` is what a call takes, `cost` what warm-up says it
+    takes (from 2 ms on, batches run in the computing thread), `description_bytes` how much it has to say of itself.
+    """
 
     def __init__(self, reference: dict[str, Any]) -> None:
         self.reference = reference
@@ -29,33 +36,62 @@ class Fake:
             reference["version"],
             (Tensor("x", "float32", shape),),
             (Tensor("y", "float32", shape),),
+            description="x" * reference.get("description_bytes", 0),
             routes=tuple(reference.get("routes", ())),
         )
         self.description = self.contract.to_json()
         self.max_rows: int | None = reference.get("max_rows")
         self.calls = 0
+        self.call_rows: list[int] = []
 
     def warm_up(self, sizes: Sequence[int], budget_s: float) -> dict[int, float]:
-        return {size: self.seconds or 1e-5 for size in sizes}
+        return dict.fromkeys(sizes, self.reference.get("cost", self.seconds or 1e-5))
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        (x,) = inputs
+        x = inputs[0]
         self.calls += 1
+        self.call_rows.append(len(x))
         if self.seconds:
             time.sleep(self.seconds)
-        if self.kind == "poison" and (x == POISON).any():
-            raise ValueError("poison")
-        if self.kind == "crash" and (x == POISON).any():
-            os.abort()
-        if self.kind == "wrong_length":
-            return [x[:-1]]
-        if self.kind == "nan":
-            return [np.full_like(x, np.nan)]
-        if self.kind == "calls":  # how often it was called, to see how batches were cut
-            return [np.full_like(x, self.calls)]
-        if self.kind == "pid":
-            return [np.full_like(x, os.getpid())]
+        poisoned = bool((x == POISON).any())
+        match self.kind:
+            case "poison" if poisoned:
+                raise ValueError("poison")
+            case "crash" if poisoned:
+                os.abort()
+            case "exits":  # what no model should do
+                raise SystemExit(7)
+            case "wrong_length":
+                return [x[:-1]]
+            case "no_outputs":
+                return []
+            case "complex":  # nothing a frame has a code for
+                return [x.astype(np.complex64)]
+            case "objects":
+                return [np.full(len(x), 5, dtype=object)]
+            case "nan":
+                return [np.full_like(x, np.nan)]
+            case "calls":  # how often it was called, to see how batches were cut
+                return [np.full_like(x, self.calls)]
+            case "pid":
+                return [np.full_like(x, os.getpid())]
+            case "modules":  # which of the named modules this process has imported
+                return [np.full_like(x, sum(name in sys.modules for name in self.reference["modules"]))]
+            case "gate":
+                self._wait_at_gate(x)
+            case "large":
+                return [np.repeat(x, self.reference["columns"], axis=1)]
         return [x * 2]
+
+    def _wait_at_gate(self, x: np.ndarray) -> None:
+        """Tell tests.harness.Gate what came, and wait until it lets go; a gate that is gone is open."""
+        with socket.socket(socket.AF_UNIX) as gate:
+            try:
+                gate.connect(self.reference["gate"])
+                gate.sendall(json.dumps(x.ravel().tolist()).encode() + b"\n")
+                gate.recv(1)
+            except OSError:
+                return
 
 
 def load(reference: dict[str, Any], options: dict[str, Any]) -> Fake:
@@ -67,6 +103,9 @@ def load(reference: dict[str, Any], options: dict[str, Any]) -> Fake:
         raise RuntimeError("secret detail /etc/passwd")
     if kind == "dies":
         os.abort()
+    if kind == "slow_refusal":
+        time.sleep(reference["seconds"])
+        raise LoadError("it is refused after a while")
     if kind == "needs_file" and not os.path.exists(reference["path"]):
         raise LoadError("its file is missing")
     return Fake(reference)

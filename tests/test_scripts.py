@@ -6,8 +6,8 @@ them; Python, pip, virtual environments, locks and signals are real. No package 
 
 from __future__ import annotations
 
-import ensurepip
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -46,11 +46,14 @@ for name in {DEMO_MODELS}:
 # A virtual environment gets its pip as a link to ours, which saves the seconds that unpacking one takes.
 QUICK_PYTHON = f"""\
 #!/bin/sh
-if [ "$1 $2" = "-m venv" ]; then
+case "$*" in
+*"import ensurepip"*) exit 0 ;;
+"-m venv "*)
     "{os.path.realpath(sys.executable)}" -m venv --without-pip "$3"
     cd "$3"/lib/python3.*/site-packages
     exec ln -s "{Path(pip.__file__).parent}" pip
-fi
+    ;;
+esac
 exec "{os.path.realpath(sys.executable)}" "$@"
 """
 PYTEST = "import json, os, sys; print(json.dumps({'args': sys.argv[1:], 'cwd': os.getcwd()}))"
@@ -95,6 +98,14 @@ class Copy:
                     archive.writestr(f"{info}/RECORD", "")
             lines.append(f"{package}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
         (self.root / name).write_text("".join(lines))
+
+    def add_pip(self) -> None:
+        """Offer our own pip as a wheel, for where the Python to be used has no ensurepip."""
+        ours = importlib.metadata.distribution("pip")
+        with zipfile.ZipFile(self.packages / f"pip-{ours.version}-py3-none-any.whl", "w") as archive:
+            for file in ours.files or ():
+                if ".." not in file.parts and file.suffix != ".pyc":
+                    archive.write(file.locate(), file)
 
     def start(self, script: str, *args: str, **environment: str) -> subprocess.Popen[str]:
         """Start scripts/<script> from another folder, as the leader of a process group of its own."""
@@ -145,6 +156,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Copy, Ended]:
     """A copy that has served once; tests that share it leave it as it was."""
     copy = Copy(tmp_path_factory.mktemp("served"))
     (copy.commands / "python3.11").unlink()  # with the machine's own Python, nothing left out
+    copy.add_pip()
     return copy, copy.run("serve", "--flag", "two words")
 
 
@@ -191,17 +203,36 @@ def test_the_default_model_of_the_environment_wins(served: tuple[Copy, Ended]) -
     assert served[0].run("serve", DEFAULT_MODEL="digits").answer["environment"]["DEFAULT_MODEL"] == "digits"
 
 
-@pytest.mark.parametrize("setting", ["MODEL_PATH", "MODEL_DIR"])
-def test_other_models_need_no_demo_models(served: tuple[Copy, Ended], setting: str) -> None:
+@pytest.fixture
+def without_demo_models(served: tuple[Copy, Ended]) -> Iterator[Copy]:
     copy, _ = served
     saved = copy.root / "models" / "saved"
     aside = saved.rename(saved.with_name("aside"))
-    try:
-        ended = copy.run("serve", **{setting: "/some/models"})
-        assert ended.answer["environment"] == {setting: "/some/models"}
-        assert not saved.exists()
-    finally:
-        aside.rename(saved)
+    yield copy
+    shutil.rmtree(saved, ignore_errors=True)
+    aside.rename(saved)
+
+
+@pytest.mark.parametrize("setting", ["MODEL_PATH", "MODEL_DIR"])
+def test_models_named_in_the_environment_need_no_demo_models(without_demo_models: Copy, setting: str) -> None:
+    ended = without_demo_models.run("serve", **{setting: "/some/models"})
+    assert ended.answer["environment"] == {setting: "/some/models"}
+    assert not (without_demo_models.root / "models" / "saved").exists()
+
+
+@pytest.mark.parametrize("args", [["my model.keras"], ["--port", "0", "my model.keras"], ["--model-dir=x"]], ids=str)
+def test_models_named_in_the_arguments_need_no_demo_models(without_demo_models: Copy, args: list[str]) -> None:
+    (without_demo_models.elsewhere / "my model.keras").touch()
+    ended = without_demo_models.run("serve", *args)
+    assert ended.answer["args"] == args
+    assert ended.answer["environment"] == {}
+    assert not (without_demo_models.root / "models" / "saved").exists()
+
+
+def test_missing_demo_models_are_made_again(without_demo_models: Copy) -> None:
+    ended = without_demo_models.run("serve", "--port", "0")
+    assert ended.answer["environment"]["DEFAULT_MODEL"] == "dummy"
+    assert {path.name for path in (without_demo_models.root / "models" / "saved").iterdir()} == set(DEMO_MODELS)
 
 
 def test_other_models_need_no_test_packages(copy: Copy) -> None:
@@ -249,17 +280,14 @@ def test_a_failed_installation_ends_the_start_and_the_next_one_heals(copy: Copy)
     assert copy.run("serve").answer["served_with"] == "1.0"
 
 
-def test_failing_demo_models_end_the_start(served: tuple[Copy, Ended]) -> None:
-    copy, _ = served
-    saved, script = copy.root / "models" / "saved", copy.root / "scripts" / "create_demo_models.py"
-    aside = saved.rename(saved.with_name("aside"))
+def test_failing_demo_models_end_the_start(without_demo_models: Copy) -> None:
+    script = without_demo_models.root / "scripts" / "create_demo_models.py"
     script.write_text("raise SystemExit(7)")
     try:
-        ended = copy.run("serve")
+        ended = without_demo_models.run("serve")
         assert (ended.code, ended.out) == (7, "")
     finally:
         script.write_text(CREATE_DEMO_MODELS)
-        aside.rename(saved)
 
 
 def test_a_new_lock_is_installed_into_the_old_environment(copy: Copy) -> None:
@@ -295,8 +323,7 @@ def test_without_a_fitting_python_one_line_says_so(copy: Copy) -> None:
 
 def test_a_python_without_ensurepip_will_do(copy: Copy) -> None:
     """Debian ships ensurepip in a package of its own. pip itself then comes from the index: here, a wheel of it."""
-    (bundled,) = Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")
-    shutil.copy(bundled, copy.packages)
+    copy.add_pip()
     real = os.path.realpath(sys.executable)
     no_ensurepip = f'#!/bin/sh\ncase "$*" in *"import ensurepip"*) exit 1;; esac\nexec "{real}" "$@"\n'
     executable(copy.commands / "python3.11", no_ensurepip)
@@ -353,6 +380,7 @@ def test_every_script_has_its_line_in_the_readme() -> None:
     readme = (ROOT / "scripts" / "README.md").read_text()
     scripts = {path.name for path in (ROOT / "scripts").iterdir() if path.is_file()}
     scripts -= {"README.md"} | {name for name in scripts if name.startswith(("_", "."))}
+    scripts -= {f"{name}.py" for name in scripts}  # bench.py is the body of bench
     described = {line.split("`")[1].split()[0] for line in readme.splitlines() if line.startswith("| `")}
     assert described == scripts
 

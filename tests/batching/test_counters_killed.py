@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -64,41 +63,54 @@ def shared() -> Iterator[Counters]:
     made.close()
 
 
-def start(code: str, counters: Counters, *arguments: int, stdin: int | None = None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(counters.fd), *map(str, arguments)],
-        pass_fds=[counters.fd],
-        cwd=ROOT,
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-    )
+Process = subprocess.Popen[bytes]
+Start = Callable[..., Process]
 
 
-def killed_after(process: subprocess.Popen[bytes], rounds: int) -> int:
+@pytest.fixture
+def start(shared: Counters) -> Iterator[Start]:
+    """Runs code in a process that has the counters' descriptor; whatever still runs at the end is killed."""
+    processes: list[Process] = []
+
+    def run(code: str, *arguments: int, stdin: int | None = None) -> Process:
+        command = [sys.executable, "-c", code, str(shared.fd), *map(str, arguments)]
+        process = subprocess.Popen(command, pass_fds=[shared.fd], cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE)
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        with process:
+            pass
+
+
+def killed_after(process: Process, rounds: int) -> int:
     """Kill it once it has said that many rounds; how many it has said in the end."""
     with process:
         assert process.stdout is not None
-        said = 0
-        while said < rounds:
-            said += len(os.read(process.stdout.fileno(), rounds - said))
+        said = len(process.stdout.read(rounds))
+        assert said == rounds, "it died by itself"
         process.kill()
         return said + len(process.stdout.read())
 
 
 @pytest.mark.parametrize("rounds", [1, 50, 3000])
-def test_what_a_process_counted_outlives_its_sigkill(shared: Counters, rounds: int) -> None:
-    said = killed_after(start(COUNTS, shared, 1), rounds)
+def test_what_a_process_counted_outlives_its_sigkill(shared: Counters, start: Start, rounds: int) -> None:
+    said = killed_after(start(COUNTS, 1), rounds)
     counted = shared.read()[ROWS, ("m", "1")]
     assert counted in ([said], [said + 1.0])
     shared.fold(1)
     assert shared.read()[ROWS, ("m", "1")] == counted
-    more = killed_after(start(COUNTS, shared, 1), rounds)
+    more = killed_after(start(COUNTS, 1), rounds)
     assert shared.read()[ROWS, ("m", "1")][0] - counted[0] in (more, more + 1)
 
 
 @pytest.mark.parametrize("rounds", [1, 30, 250])
-def test_a_process_killed_while_it_registers_leaves_every_series_it_spoke_of(shared: Counters, rounds: int) -> None:
-    said = killed_after(start(REGISTERS, shared, 1), rounds)
+def test_a_process_killed_while_it_registers_leaves_every_series_it_spoke_of(
+    shared: Counters, start: Start, rounds: int
+) -> None:
+    said = killed_after(start(REGISTERS, 1), rounds)
     read = shared.read()
     rows = {labels: numbers for (name, labels), numbers in read.items() if name == ROWS}
     # The last one may have been published, and counted or not, before it could be spoken of.
@@ -110,14 +122,14 @@ def test_a_process_killed_while_it_registers_leaves_every_series_it_spoke_of(sha
     assert shared.read() == read
 
 
-def test_no_reader_ever_sees_less_while_processes_register_die_and_are_folded(shared: Counters) -> None:
-    readers = [start(READS, shared, stdin=subprocess.PIPE) for _ in range(2)]
+def test_no_reader_ever_sees_less_while_processes_register_die_and_are_folded(shared: Counters, start: Start) -> None:
+    readers = [start(READS, stdin=subprocess.PIPE) for _ in range(2)]
     for reader in readers:
         assert reader.stdout is not None
         assert reader.stdout.readline() == b"reading\n"
     kills = said = 0
     for generation in range(5):
-        writers = {slot: start(REGISTERS, shared, slot) for slot in (1, 2, 3)}
+        writers = {slot: start(REGISTERS, slot) for slot in (1, 2, 3)}
         for slot, writer in writers.items():
             said += killed_after(writer, 60 + 150 * generation)
             kills += 1

@@ -1,0 +1,125 @@
+"""The way into TensorFlow: `load` gives a model that is ready to run. For a worker's process, which it sets up.
+
+Owns the order of loading: contract file, model, compilation, narrowed contract. Importing this module is cheap;
+TensorFlow comes with the first `load`, and with it models.loading and models.execution, which do the work.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any
+
+from models.contract import Contract
+from models.errors import LoadError
+from models.repository import ModelReference, read_contract
+
+if TYPE_CHECKING:
+    from models.execution import LoadedModel
+
+log = logging.getLogger("inference.models")
+
+# Below, a crafted .keras file reads any file or runs code (CVE-2026-1462, CVE-2026-12480).
+OLDEST_KERAS = (3, 14, 1)
+
+
+def load(reference: dict[str, Any], options: dict[str, Any]) -> LoadedModel:
+    """The model of a ModelReference (as JSON), compiled and tried, ready for `warm_up` and `run`.
+
+    options: `allow_h5` (bool), `intra_op_threads` (TensorFlow's threads in this process, None for its own choice).
+    Raises LoadError with a reason that is safe to show; the details are logged.
+    """
+    from models.narrowing import derive_image, narrow
+
+    which = ModelReference.from_json(reference)
+    try:
+        if which.refusal is not None:
+            raise LoadError(which.refusal)  # noqa: TRY301 - all refusals are logged in one place
+        if which.kind == "h5" and not options.get("allow_h5"):
+            raise LoadError("it is in the legacy .h5 format, which is served only where that is allowed")  # noqa: TRY301
+        user = {} if which.contract_path is None else read_contract(which.contract_path)
+        signature = user.pop("signature", None)  # which of a SavedModel's, so it is not for the contract
+        if not isinstance(signature, str | None):
+            raise LoadError("contract.json: signature must be the name of one of the model's")  # noqa: TRY301
+        import_tensorflow(options.get("intra_op_threads"))
+        from models import execution
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            graph = execution.Graph(_program(which, signature))
+        for warning in caught:
+            log.info("%s version %s: %s", which.name, which.version, warning.message)
+        contract = narrow(Contract(which.name, which.version, graph.inputs, graph.outputs), user)
+        if contract.image is None:
+            contract = replace(contract, image=derive_image(contract))
+        return execution.LoadedModel(graph, contract)
+    except LoadError as error:
+        log.warning("%s version %s cannot be served: %s", which.name, which.version, error.reason)
+        raise
+
+
+def import_tensorflow(intra_op_threads: int | None = None) -> None:
+    """Import TensorFlow and Keras, on the CPU and without their chatter unless the environment says otherwise.
+
+    intra_op_threads: for this process; only the first call can set it. Raises LoadError when they cannot be imported or
+    are not safe to use.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    try:
+        with _quiet_stderr():
+            import keras
+            import tensorflow as tf
+    except ImportError as error:
+        log.exception("TensorFlow cannot be imported")
+        raise LoadError("TensorFlow or Keras is not installed, or is damaged") from error
+    from models.loading import version_of
+
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    if version_of(keras.__version__) < OLDEST_KERAS:
+        oldest = ".".join(map(str, OLDEST_KERAS))
+        raise LoadError(f"Keras {keras.__version__} is not safe to load models with: {oldest} or newer is needed")
+    if intra_op_threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
+        tf.config.threading.set_inter_op_parallelism_threads(intra_op_threads)
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep from the terminal what is written to file descriptor 2; show it after all if the block raises.
+
+    Importing TensorFlow writes several lines from C++, before there is any way to ask it not to.
+    """
+    with TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _program(which: ModelReference, signature: Any) -> Any:
+    """The loaded model. What Keras and TensorFlow say against it becomes a reason."""
+    from models import loading
+
+    try:
+        return loading.load_program(Path(which.path), which.kind, signature)
+    except LoadError:
+        raise
+    except Exception as error:
+        log.error("%s version %s: %s: %s", which.name, which.version, type(error).__name__, str(error)[:2000])  # noqa: TRY400
+        log.debug("the whole of it", exc_info=True)
+        raise LoadError(loading.explain(error, Path(which.path))) from None

@@ -1,0 +1,142 @@
+"""Measures the server under load, beside what it is made of. `scripts/bench` sets up and runs this.
+
+Owns the command line and where results go; `benchmarks` does the measuring. Exit codes: 0; 1 when a request had no
+answer or a wrong one; 2 when nothing could be measured. Missing a target is no failure: figures hang on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from benchmarks import correctness, pictures, small_model, wrk
+from benchmarks.processes import SIGNALS, ProgramError
+from benchmarks.report import Report
+from benchmarks.rounds import Options
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / ".bench"
+DUMMY = ROOT / "models" / "dummy_model.keras"
+ROUNDS, SECONDS, PICTURE_SECONDS, IDLE_SECONDS = 5, 3, 10, 5.0
+
+
+def main() -> int:
+    """Measure what was asked for; the exit code."""
+    given = arguments()
+    if sys.platform != "linux":
+        return fail("measures through Linux's /proc; there is none here")
+    for number in SIGNALS:
+        signal.signal(number, stop)
+    try:
+        if not given.correctness:
+            wrk.find()
+        with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+            return measure(given, Path(scratch))
+    except (wrk.WrkError, ProgramError) as error:
+        return fail(str(error))
+    except subprocess.CalledProcessError as error:
+        return fail(f"{Path(error.cmd[-1]).name} could not be made")
+
+
+def measure(given: argparse.Namespace, scratch: Path) -> int:
+    """One of the three measurements, its result printed and kept."""
+    seconds = given.seconds or (1 if given.quick else PICTURE_SECONDS if given.images else SECONDS)
+    options = Options(
+        rounds=given.rounds or (1 if given.quick else ROUNDS),
+        seconds=seconds,
+        idle_seconds=0.5 if given.quick else IDLE_SECONDS,
+        quick=given.quick,
+        scratch=scratch,
+        say=lambda text: print(f"bench: {text}", file=sys.stderr, flush=True),
+    )
+    CACHE.mkdir(exist_ok=True)
+    (CACHE / ".gitignore").write_text("*\n")
+    if given.correctness:
+        account = correctness.run(model_of(given), options)
+        keep(account, given.json or CACHE / "latest-correctness.json")
+        print(correctness.to_text(account))
+        return 0 if account["passed"] else 1
+    report = pictures.run(CACHE, options) if given.images else small_model.run(model_of(given), options)
+    keep(report.to_json(), given.json or CACHE / ("latest-images.json" if given.images else "latest.json"))
+    return show(report, markdown=given.markdown)
+
+
+def show(report: Report, *, markdown: bool) -> int:
+    """Print it; 1 when a request had no answer."""
+    print(report.to_markdown() if markdown else report.to_text())
+    if report.errors:
+        return fail(f"{report.errors:,} requests had no answer", 1)
+    return 0
+
+
+def model_of(given: argparse.Namespace) -> Path:
+    """The model to serve; the dummy model is made where it is missing."""
+    if given.model is not None:
+        return Path(given.model).absolute()
+    if not DUMMY.exists():
+        maker = ROOT / "scripts" / "create_dummy_model.py"
+        subprocess.run([sys.executable, str(maker), str(DUMMY)], stdout=sys.stderr, check=True)
+    return DUMMY
+
+
+def keep(result: dict[str, Any], path: Path) -> None:
+    """Write the result, whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(result, indent=2) + "\n")
+    unfinished.replace(path)
+
+
+def stop(number: int, _frame: FrameType | None) -> None:
+    """Ctrl-C or SIGTERM: unwind, so that every program we started is ended. A second one does not disturb that."""
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def fail(reason: str, code: int = 2) -> int:
+    """Say why, in one line where that is enough."""
+    print(f"bench: {reason}", file=sys.stderr)
+    return code
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Measure the server under load, interleaved with an ordinary WSGI server that answers a constant "
+        "and with the bare model. Everything runs on this machine, on loopback, and shares its cores.",
+        epilog="The server's settings come from the environment (BATCH_MAX_SIZE=16 scripts/bench).",
+    )
+    parser.add_argument("--images", action="store_true", help="MobileNetV2 and JPEGs instead of a small model")
+    parser.add_argument(
+        "--correctness", action="store_true", help="compare 10,000 answers with the model alone instead"
+    )
+    parser.add_argument("--model", metavar="PATH", help="of one vector and one number (models/dummy_model.keras)")
+    parser.add_argument("--rounds", type=positive, metavar="N", help=f"of each leg (default {ROUNDS})")
+    parser.add_argument(
+        "--seconds", type=positive, metavar="N", help=f"of one leg (default {SECONDS}, with --images {PICTURE_SECONDS})"
+    )
+    parser.add_argument("--quick", action="store_true", help="a smoke test: one round of 1 s; its figures mean little")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the result goes (default .bench/latest….json)")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    return parser.parse_args()
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

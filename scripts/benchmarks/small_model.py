@@ -1,0 +1,102 @@
+"""What the server itself costs: a model that takes next to nothing, beside a WSGI server that computes nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, wrk
+from benchmarks.report import Comparison, Leg, Report
+from benchmarks.rounds import CONCURRENCIES, Legs, Options, interleave, ratios
+from benchmarks.targets import ConstantServer, ModelLoop, Server, server_settings
+
+BODIES = 64
+THREADS, QUICK_THREADS = (1, 2, 4, 8, 16), (1, 4)
+PROBE_CONNECTIONS = 16
+SERVER, HEALTH, CONSTANT = "server, POST /predict", "server, GET /health", "waitress + Bottle, constant"
+# From the project's acceptance: what the server has to reach against one ordinary process that answers a constant.
+RATIO_MIN, P50_EXTRA_MAX_MS, IDLE_CPU_MAX_PERCENT, FRONT_PSS_MAX_MB = 1.5, 0.5, 1.0, 80.0
+
+
+def run(model: Path, options: Options) -> Report:
+    """Measure; raises what starting or loading raises."""
+    report = Report(
+        "A small model",
+        unit="request",
+        machine=machine.describe(),
+        settings={
+            "rounds": options.rounds,
+            "seconds": options.seconds,
+            "model": model.name,
+            "server": server_settings(),
+        },
+    )
+    threads, report.facts["constant server, requests/s at c=16 by threads"] = best_threads(options)
+    report.facts["constant server, threads"] = threads
+    with ModelLoop(model) as loop, ConstantServer(threads) as constant, Server(model) as server:
+        bodies = wrk.Bodies.write(options.scratch / "bodies", bodies_for(loop.contract), "application/json")
+        for warmed, path in ((constant, "/predict"), (server, "/predict")):
+            warmed.load(path, PROBE_CONNECTIONS, 1, bodies)
+        legs = interleave(_legs(server, constant, loop, bodies, options), options)
+        options.say(f"an idle server, {options.idle_seconds:g} s")
+        report.usage = server.usage(options.idle_seconds)
+        report.facts["time to ready, s"] = round(server.seconds_to_ready, 2)
+    report.legs = list(legs.values())
+    report.comparisons = [*compare(legs), *_frugality(report)]
+    return report
+
+
+def best_threads(options: Options) -> tuple[int, dict[int, int]]:
+    """(the number of threads with which the constant server is fastest, requests/s of each that was tried)."""
+    found: dict[int, int] = {}
+    bodies = wrk.Bodies.write(options.scratch / "probe", [b'{"features":[0.5]}'], "application/json")
+    for threads in QUICK_THREADS if options.quick else THREADS:
+        with ConstantServer(threads) as constant:
+            found[threads] = round(constant.load("/predict", PROBE_CONNECTIONS, 1, bodies).requests_per_s)
+        options.say(f"constant server with {threads} threads: {found[threads]:,}/s")
+    return max(found, key=found.__getitem__), found
+
+
+def bodies_for(contract: dict[str, Any]) -> list[bytes]:
+    """Request bodies for a model of one vector, each with its own numbers."""
+    (size,) = contract["inputs"][0]["shape"]
+    random_ = random.Random(0)  # noqa: S311 - numbers to add up, not secrets
+    rows = ([round(random_.gauss(0, 1), 6) for _ in range(size)] for _ in range(BODIES))
+    return [json.dumps({"features": row}).encode() for row in rows]
+
+
+def _legs(server: Server, constant: ConstantServer, loop: ModelLoop, bodies: wrk.Bodies, options: Options) -> Legs:
+    legs: dict[Any, Any] = {}
+    for c in CONCURRENCIES:
+        legs[SERVER, c] = lambda c=c: server.load("/predict", c, options.seconds, bodies)
+        legs[CONSTANT, c] = lambda c=c: constant.load("/predict", c, options.seconds, bodies)
+        legs[HEALTH, c] = lambda c=c: server.load("/health", c, options.seconds)
+        legs[f"bare model, {c} rows a call", None] = lambda c=c: loop.calls(c, options.seconds)
+    return legs
+
+
+def compare(legs: dict[tuple[str, int | None], Leg]) -> list[Comparison]:
+    """The figures with a target that come from the legs."""
+    throughput = [
+        Comparison(
+            f"server / waitress constant, requests/s at c={c}",
+            ratios(legs[SERVER, c], legs[CONSTANT, c]),
+            "x",
+            limit,
+            at_least=True,
+        )
+        for c, limit in ((1, None), (16, RATIO_MIN), (64, RATIO_MIN))
+    ]
+    pairs = zip(legs[SERVER, 1].rounds, legs[CONSTANT, 1].rounds, strict=True)
+    extra_ms = [ours.p50_ms - theirs.p50_ms for ours, theirs in pairs]
+    return [*throughput, Comparison("server - waitress constant, p50 at c=1", extra_ms, " ms", P50_EXTRA_MAX_MS)]
+
+
+def _frugality(report: Report) -> list[Comparison]:
+    front = report.usage["front"]
+    return [
+        Comparison("idle server, CPU of one core", [report.usage["all"].idle_cpu_percent], " %", IDLE_CPU_MAX_PERCENT),
+        Comparison("a front, PSS", [front.pss_mb / front.processes], " MB", FRONT_PSS_MAX_MB),
+    ]

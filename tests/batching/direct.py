@@ -1,0 +1,163 @@
+"""A real worker process without a supervisor: the test says hello, makes the links and speaks the frames itself."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from batching import arrays
+from batching.control import ControlChannel
+from batching.counters import Counters
+from batching.errors import ConnectionLost
+from batching.transport import PART_BYTES, Connection, Frame, Kind, pack
+from inference_server import Settings
+from tests.harness import ROOT, SOON_S, TUNING, wait_until
+
+
+class Peer:
+    """A front's end of a link. Ids are the test's; answers are kept by id."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.connection = Connection(sock)
+        self.answers: dict[int, Frame] = {}
+
+    def send(self, id: int, *tensors: np.ndarray, model: int = 0, timeout_s: float = SOON_S, age_s: float = 0.0) -> None:
+        """One item, written at once; its rows are the tensors' first dimension."""
+        layout, payload = arrays.encode(tensors)
+        now = time.monotonic()
+        whole = len(payload) <= PART_BYTES
+        frame = pack(
+            Kind.ITEM,
+            id,
+            model=model,
+            rows=len(tensors[0]),
+            arrived=now - age_s,
+            deadline=now + timeout_s,
+            layout=layout,
+            payload=payload if whole else b"",
+        )
+        if whole:
+            self.connection.send(frame)
+        else:
+            self.connection.send_large(id, frame, payload)
+        self.flush()
+
+    def cancel(self, id: int) -> None:
+        """Withdraw an item."""
+        self.connection.send(pack(Kind.CANCEL, id))
+        self.flush()
+
+    def flush(self) -> None:
+        """Write all there is, reading meanwhile, as the worker may have answers in the way."""
+        while self.connection.wants_write:
+            self.connection.flush()
+            if self.connection.wants_write:
+                self._wait(selectors.EVENT_READ | selectors.EVENT_WRITE, SOON_S)
+                self.read()
+
+    def read(self) -> None:
+        """Take in what has arrived. Raises ConnectionLost when the worker has gone."""
+        self.answers.update((frame.id, frame) for frame in self.connection.receive())
+
+    def answer(self, id: int) -> Frame:
+        """The answer to an item; an AssertionError when there is none in time."""
+        give_up = time.monotonic() + SOON_S
+        while id not in self.answers:
+            self._wait(selectors.EVENT_READ, give_up - time.monotonic())
+            self.read()
+        return self.answers[id]
+
+    def values(self, id: int) -> list[float]:
+        """The only output of an item that was answered, flat."""
+        frame = self.answer(id)
+        assert frame.kind == Kind.ANSWER
+        (output,) = arrays.decode(arrays.layout_of(frame.layout), frame.payload, frame.rows)
+        return [float(value) for value in output.ravel()]
+
+    def _wait(self, events: int, timeout_s: float) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.connection, events)
+            assert selector.select(max(timeout_s, 0)), "the worker neither answers nor reads"
+
+
+class DirectWorker:
+    """The process and its control channel. `report` is what it said when it had loaded."""
+
+    def __init__(self, models: Sequence[dict[str, Any]], stack: ExitStack, **settings: Any) -> None:
+        self._stack = stack
+        ours, theirs = socket.socketpair()
+        life, its_life = socket.socketpair()
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "inference_server.py"), "--child", "worker", str(theirs.fileno())],
+            cwd=ROOT,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        stack.callback(self.process.wait, SOON_S)
+        stack.callback(self.process.kill)
+        theirs.close()
+        self.life = stack.enter_context(life)
+        self.control = ControlChannel(ours)
+        stack.callback(self.control.close)
+        self.counters = Counters.create(3)
+        stack.callback(self.counters.close)
+        hello = {
+            "type": "hello",
+            "slot": 2,
+            "loader": "tests.fakes:load",
+            "models": [{"version": "1", **model} for model in models],
+            "options": asdict(Settings(**{**TUNING, **settings})),
+        }
+        self.control.send(hello, [its_life.fileno(), self.counters.fd], owned=[its_life])
+        self.report, _ = self.control.wait(SOON_S)
+
+    def link(self) -> Peer:
+        """A new connection, as the supervisor would make one for a front."""
+        ours, theirs = socket.socketpair()
+        self.control.send({"type": "link"}, [theirs.fileno()], owned=[theirs])
+        peer = Peer(ours)
+        self._stack.callback(peer.connection.close)
+        return peer
+
+    def stop(self) -> None:
+        """Say that it shall end when nothing is left to answer."""
+        self.control.send({"type": "stop"})
+
+    def counted(self, name: str, *labels: str) -> float:
+        """A counter of the worker's as it stands now."""
+        return self.counters.read()[name, labels][0]
+
+
+@contextmanager
+def worker(*models: dict[str, Any], **settings: Any) -> Iterator[DirectWorker]:
+    """A worker that holds these fake models and has reported; killed at the end if it still runs."""
+    with ExitStack() as stack:
+        yield DirectWorker(models, stack, **settings)
+
+
+def column(*values: float) -> np.ndarray:
+    """Rows of one float32 each."""
+    return np.array(values, np.float32).reshape(-1, 1)
+
+
+def ended(peer: Peer) -> bool:
+    """Whether the worker has closed the link, after all its answers were read."""
+
+    def is_lost() -> bool:
+        try:
+            peer.read()
+        except ConnectionLost:
+            return True
+        return False
+
+    return wait_until(is_lost, SOON_S, "the link's end")

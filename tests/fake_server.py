@@ -1,0 +1,62 @@
+"""A supervisor with fake models, as a process of its own: `python -m tests.fake_server`, its order as JSON on stdin.
+
+Owns what inference_server.serve would do with real models, and nothing more: everything below it is the real thing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import inference_server
+from batching.control import listen_at
+from batching.errors import StartupFailed
+from batching.supervisor import Plan, Supervisor
+
+
+def main() -> int:
+    """Serve what the order says: {"groups", "refused", "settings", "http", "socket"}; the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s[%(process)d] %(message)s")
+    order: dict[str, Any] = json.load(sys.stdin)
+    settings = inference_server.Settings(**order["settings"])
+    plan = Plan(
+        entry=[sys.executable, str(inference_server.HERE / "inference_server.py"), "--child"],
+        loader="tests.fakes:load",
+        groups=order["groups"],
+        refused=order["refused"],
+        options=asdict(settings),
+        front_settings=asdict(settings),
+        fronts=settings.fronts,
+        workers=settings.workers,
+        drain_timeout_s=settings.drain_timeout_s,
+    )
+    listener = inference_server.listen(settings) if order["http"] else None
+    attach_listener = listen_at(order["socket"]) if order["socket"] else None
+    say({"url": inference_server.url_of(listener) if listener else None})
+    try:
+        Supervisor(plan, listener=listener, attach_listener=attach_listener, on_ready=say_ready).run()
+    except StartupFailed as error:
+        print(f"reason: {error.reason}", file=sys.stderr, flush=True)
+        return inference_server.EXIT_MODEL
+    finally:
+        if order["socket"]:
+            Path(order["socket"]).unlink()
+    return 0
+
+
+def say(message: dict[str, Any]) -> None:
+    """One line of JSON for whoever started us."""
+    print(json.dumps(message), flush=True)
+
+
+def say_ready(models: list[dict[str, Any]]) -> None:
+    """Which models are served, once it is decided."""
+    say({"ready": [model["name"] for model in models]})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
