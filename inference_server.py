@@ -1,8 +1,8 @@
 """Point it at a Keras or TensorFlow model and it is an HTTP API: `python inference_server.py path/to/model`.
 
-The sentence that the packages make up: settings, the application and its routes, embedding, the command line. What may
-be slow to import is imported where it is used: this module is also the entry of every child process, and a worker loads
-no HTTP, a front no TensorFlow, the supervisor neither.
+The sentence that the packages make up: the application and its routes, embedding, the command line. What may be slow
+to import is imported where it is used: this module is also the entry of every child process, and a worker loads no
+HTTP, a front no TensorFlow, the supervisor neither.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import Field, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from typing import Self
 
     from bottle import Bottle
 
+__all__ = ["InferenceServer", "Settings", "create_app", "main", "wsgi"]
 __version__ = "0.1.0"
 
 HERE = Path(__file__).resolve().parent
 EXIT_USAGE, EXIT_MODEL, EXIT_ADDRESS = 2, 3, 4
-# Bodies above this are parsed in a front's thread pool: at about 100 MB/s that is 0.2 ms of the loop's time.
-INLINE_BODY_BYTES = 16 * 1024
 
 
 def _require_own_packages() -> None:
@@ -46,80 +46,7 @@ def _require_own_packages() -> None:
 
 _require_own_packages()
 
-
-# -- settings ----------------------------------------------------------------------------------------------------------
-
-
-def _setting(default: Any, help: str, why: str = "") -> Any:
-    return field(default=default, metadata={"help": help, "why": why})
-
-
-@dataclass(frozen=True)
-class Settings:
-    """One line a setting: default, meaning, and why this default. The environment has them in capitals, the command
-    line with dashes; `.env.example` and the README's table are held to this by a test."""
-
-    model_path: str | None = _setting(None, "the one model to serve: a file, a SavedModel, or a folder of versions")
-    model_dir: str | None = _setting(
-        None, "a folder of models to serve", "unset: models/saved, and where that is empty models/dummy_model.keras"
-    )
-    default_model: str | None = _setting(None, "the model that /predict without a name means", "unset: the only one")
-    allow_h5: bool = _setting(False, "also load .h5 files", "the format is older and less safe than .keras")
-    host: str = _setting("127.0.0.1", "the address to listen on", "nobody else's machine, unless you say so")
-    port: int = _setting(8080, "the port to listen on; 0 takes a free one and prints it")
-    fronts: int = _setting(1, "HTTP processes", "one saturates a worker with a small model on two cores")
-    workers: int = _setting(1, "processes with the models", "TensorFlow uses all cores already; each costs its memory")
-    batch_max_size: int = _setting(64, "rows in one batch at the most", "fewer where warm-up shows that fewer pay")
-    batch_max_wait_ms: float = _setting(
-        0.0, "how long the first row of a batch waits for others", "batches form while the model is busy; a lone request would pay"
-    )
-    predict_timeout_ms: float = _setting(2000.0, "from a request's arrival to its answer; a client may ask for less")
-    max_json_bytes: int = _setting(8 * 1024 * 1024, "the largest JSON body", "8 MiB parse in about 0.1 s")
-    max_body_bytes: int = _setting(64 * 1024 * 1024, "the largest body of any kind")
-    max_image_pixels: int = _setting(25_000_000, "the largest picture, width times height", "75 MB when decoded")
-    queue_rows: int = _setting(8192, "rows that may wait for one model", "seconds of work, not minutes")
-    queue_bytes: int = _setting(256 * 1024 * 1024, "bytes that may wait for one model")
-    decode_threads: int = _setting(2, "threads in each front for pictures and large bodies", "Pillow uses a core each")
-    intra_op_threads: int | None = _setting(None, "TensorFlow's threads in one operation", "unset: TensorFlow's choice")
-    warm_up_budget_s: float = _setting(5.0, "seconds of measuring batch sizes at start, for each model")
-    drain_timeout_s: float = _setting(30.0, "how long a stopping server waits for requests in flight")
-    worker_socket: str | None = _setting(None, "where `worker` listens and wsgi() connects to", "a path of your choice")
-
-    @classmethod
-    def from_environment(cls, environ: dict[str, str] | os._Environ[str] = os.environ) -> Settings:
-        """Each setting from the variable of its name, if that is set and not empty. Raises ValueError naming it."""
-        values = {}
-        for one in fields(cls):
-            text = environ.get(one.name.upper(), "")
-            if text:
-                values[one.name] = parse_setting(one, text)
-        return cls(**values).checked()
-
-    def checked(self) -> Settings:
-        """Itself; raises ValueError for a number that makes no sense."""
-        for name in ("fronts", "workers", "batch_max_size", "predict_timeout_ms", "max_body_bytes", "max_json_bytes",
-                     "max_image_pixels", "queue_rows", "queue_bytes", "decode_threads", "drain_timeout_s"):  # fmt: skip
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name.upper()} must be above 0")
-        if self.batch_max_wait_ms < 0 or not 0 <= self.port <= 65535:
-            raise ValueError("BATCH_MAX_WAIT_MS must not be negative, and PORT must be from 0 to 65535")
-        return self
-
-
-def parse_setting(one: Field[Any], text: str) -> Any:
-    """The value of a setting from text, by its type. Raises ValueError with the setting's name."""
-    kind = str(one.type).split(" |")[0]
-    if kind == "bool":
-        if text.lower() not in ("0", "1", "true", "false", "yes", "no"):
-            raise ValueError(f"{one.name.upper()} must be true or false, not {text[:40]!r}")
-        return text.lower() in ("1", "true", "yes")
-    if kind == "str":
-        return text
-    try:
-        return int(text) if kind == "int" else float(text)
-    except ValueError:
-        raise ValueError(f"{one.name.upper()} must be a number, not {text[:40]!r}") from None
-
+from front.settings import Settings, parse_setting  # noqa: E402 - only ours, so only now
 
 # -- the application ---------------------------------------------------------------------------------------------------
 
@@ -127,8 +54,8 @@ def parse_setting(one: Field[Any], text: str) -> Any:
 def create_app(settings: Settings, client: Any) -> Bottle:
     """The WSGI application. Pure: it starts nothing and reads only `settings` and `client`.
 
-    client: its `view` is a front.catalog.Catalog; `counters` and `slot` count; `has_worker` and `call` reach the workers
-    (a batching.blocking.BlockingClient). Where the environment has front.loop.DEFER, the front does the waiting.
+    client: its `view` is a front.catalog.Catalog, `counters` and `slot` count, `call` reaches the workers (a
+    batching.blocking.BlockingClient). Where the environment has front.loop.DEFER, the front does the waiting.
     """
     import bottle
     from bottle import HTTPResponse, request
@@ -153,7 +80,10 @@ def create_app(settings: Settings, client: Any) -> Bottle:
         return reply(Response(status, [JSON, ("X-Request-Id", my_id())], orjson.dumps(value)))
 
     def my_id() -> str:
-        return request.environ.setdefault("inference.id", request_id(request.environ.get("HTTP_X_REQUEST_ID")))
+        """One id for a request, however often it is asked for."""
+        if "inference.id" not in request.environ:
+            request.environ["inference.id"] = request_id(request.environ.get("HTTP_X_REQUEST_ID"))
+        return str(request.environ["inference.id"])
 
     def guarded(callback: Callable[..., Any]) -> Callable[..., Any]:
         """Every route: count the answer, and turn whatever is raised into one of ours."""
@@ -174,7 +104,7 @@ def create_app(settings: Settings, client: Any) -> Bottle:
 
     app.install(guarded)
 
-    def refuse(error: bottle.HTTPError) -> HTTPResponse:
+    def refuse(error: bottle.HTTPError) -> bytes:
         """What Bottle itself refuses, before any route."""
         code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}.get(error.status_code, "BAD_INPUT")
         code = "INTERNAL_ERROR" if error.status_code >= 500 else code
@@ -183,7 +113,8 @@ def create_app(settings: Settings, client: Any) -> Bottle:
         message = "the request cannot be read" if code == "BAD_INPUT" else "there is nothing here"
         response = error_response(Refusal(code, message), my_id())
         tally.add("", None, response.status, 0.0)
-        error.body, error.content_type = response.body, "application/json"
+        for name, value in response.headers:
+            bottle.response.set_header(name, value)
         return response.body
 
     app.default_error_handler = refuse
@@ -301,7 +232,9 @@ def make_plan(settings: Settings) -> Any:
         if reference.refusal is None:
             groups.setdefault(reference.name if reference.isolate else "default", []).append(reference.to_json())
     refused = [
-        {"name": one.name, "version": one.version, "reason": one.refusal} for one in references if one.refusal is not None
+        {"name": one.name, "version": one.version, "reason": one.refusal}
+        for one in references
+        if one.refusal is not None
     ]
     names = {reference.name for reference in references}
     if settings.default_model not in (None, *names) and settings.model_path is None:
@@ -411,13 +344,15 @@ class InferenceServer:
     unless `port` says otherwise. Raises batching.errors.StartupFailed where no model can be served.
     """
 
-    def __init__(self, models: str | os.PathLike[str] | None = None, *, start_timeout_s: float = 120.0, **settings: Any):
+    def __init__(
+        self, models: str | os.PathLike[str] | None = None, *, start_timeout_s: float = 120.0, **settings: Any
+    ) -> None:
         path = None if models is None else str(models)
         self._settings = replace(Settings.from_environment(), **{"port": 0, "model_path": path, **settings}).checked()
         self._start_timeout_s = start_timeout_s
         self.url = ""
 
-    def __enter__(self) -> InferenceServer:
+    def __enter__(self) -> Self:
         import json
 
         from batching.blocking import BlockingClient
@@ -433,10 +368,10 @@ class InferenceServer:
             text=True,
         )
         theirs.close()
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(asdict(self._settings)))
-        self._process.stdin.close()
-        first = json.loads(self._process.stdout.readline() or "{}")
+        stdin, self._stdout = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
+        stdin.write(json.dumps(asdict(self._settings)))
+        stdin.close()
+        first = json.loads(self._stdout.readline() or "{}")
         if "url" not in first:
             ours.close()
             self._give_up(first.get("reason", "the server ended at once"))
@@ -445,7 +380,7 @@ class InferenceServer:
         if not self._client.wait_until(lambda catalog: catalog.is_ready(), self._start_timeout_s):
             reason = "the server was not ready in time"
             if self._client.lost:
-                last = self._process.stdout.readline()
+                last = self._stdout.readline()
                 reason = json.loads(last)["reason"] if last else "the server ended while it started"
             self._client.close()
             self._give_up(reason)
@@ -472,13 +407,12 @@ class InferenceServer:
         self._end()
 
     def _end(self) -> None:
-        assert self._process.stdout
         try:
             self._process.wait(self._settings.drain_timeout_s + 5)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        self._stdout.close()
 
 
 def wsgi(settings: Settings | None = None) -> Callable[..., Iterable[bytes]]:
@@ -507,7 +441,7 @@ def run_child(role: str, fd: int) -> int:
     elif role == "front":
         from front.process import main as front_main
 
-        front_main(fd, create_app, Settings)
+        front_main(fd, create_app)
     else:
         return _embedded_supervisor(fd)
     return 0

@@ -70,7 +70,7 @@ def encode(arrays: Sequence[np.ndarray]) -> tuple[bytes, bytes]:
 def _tensor_bytes(array: np.ndarray) -> bytes:
     if array.dtype.kind not in "OSU":
         return array.tobytes()
-    pieces = []
+    pieces: list[bytes] = []
     for element in array.ravel().tolist():
         value = element.encode() if isinstance(element, str) else element
         if not isinstance(value, bytes):

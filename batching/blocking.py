@@ -5,6 +5,7 @@ Owns one thread in which a small loop runs the client. Safe to call from many th
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import threading
@@ -38,7 +39,7 @@ class SelectorLoop:
         self._selector.unregister(handle)
 
     def call_soon(self, function: Callable[[], None]) -> None:
-        """Run `function` in the loop's thread; the only method for other threads."""
+        """Run `function` in the loop's thread; the only method for other threads. Raises OSError after `close`."""
         self._todo.append(function)
         self._wake.send(b"x")
 
@@ -58,13 +59,18 @@ class SelectorLoop:
                     key.data.on_writable()
                 if events & selectors.EVENT_READ and key.fd in self._selector.get_map():
                     key.data.on_readable()
-        for _ in range(len(self._todo)):
-            self._todo.popleft()()
+        self._run_todo()
 
     def close(self) -> None:
+        """The end; what was asked for until now is still run."""
         self._selector.close()
         self._woken.close()
         self._wake.close()
+        self._run_todo()
+
+    def _run_todo(self) -> None:
+        for _ in range(len(self._todo)):
+            self._todo.popleft()()
 
 
 class BlockingClient:
@@ -115,9 +121,7 @@ class BlockingClient:
         with self._changed:
             return self._changed.wait_for(lambda: self._lost or condition(self.view), timeout_s) and not self._lost
 
-    def call(
-        self, target: Target, items: Sequence[tuple[int, Sequence[np.ndarray]]], deadline: float
-    ) -> list[Outcome]:
+    def call(self, target: Target, items: Sequence[tuple[int, Sequence[np.ndarray]]], deadline: float) -> list[Outcome]:
         """Outcomes of items of (rows, arrays), in order. Raises NoWorker or QueueFull when nothing was sent."""
         finished = threading.Event()
         result: list[Outcome] = []
@@ -134,9 +138,10 @@ class BlockingClient:
                 refused.append(error)
                 finished.set()
 
-        if self._lost:
-            raise NoWorker("the supervisor has gone")
-        self._loop.call_soon(submit)
+        try:
+            self._loop.call_soon(submit)
+        except OSError:
+            raise NoWorker("the supervisor has gone") from None
         # The loop expires every item; the margin only covers a loop that died.
         if not finished.wait(max(deadline - time.monotonic(), 0) + 5):
             raise NoWorker("the client's loop has ended")
@@ -146,7 +151,7 @@ class BlockingClient:
 
     def close(self) -> None:
         """End the thread and let go of every descriptor."""
-        if not self._lost:
+        with contextlib.suppress(OSError):  # it has ended by itself
             self._loop.call_soon(self._on_lost)
         self._thread.join()
 
@@ -172,12 +177,14 @@ class BlockingClient:
 
     def _run(self) -> None:
         next_expiry = float("inf")
-        while not self._lost:
-            wait_s = max(next_expiry - time.monotonic(), 0)
-            self._loop.turn(min(wait_s, 1.0) if wait_s != float("inf") else None)
-            next_expiry = self._client.expire(time.monotonic())
-            self._client.flush()
-        self._client.close()
-        self._loop.turn(0)
-        self._loop.close()
-        self.counters.close()
+        try:
+            while not self._lost:
+                wait_s = max(next_expiry - time.monotonic(), 0)
+                self._loop.turn(min(wait_s, 1.0) if wait_s != float("inf") else None)
+                next_expiry = self._client.expire(time.monotonic())
+                self._client.flush()
+        finally:
+            self._on_lost()
+            self._client.close()
+            self._loop.close()
+            self.counters.close()

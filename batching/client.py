@@ -1,7 +1,7 @@
 """The front's end: which workers there are, what is in flight on each, and how every item gets exactly one outcome.
 
-`Client` belongs to one event loop and never blocks; whose loop it is (waitress's in our fronts, a thread's elsewhere) is
-somebody else's affair, see Loop. `batching.blocking` puts a blocking call around it.
+`Client` belongs to one event loop and never blocks; whose loop it is (waitress's in our fronts, a thread's elsewhere)
+is somebody else's affair, see Loop. `batching.blocking` puts a blocking call around it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Target(NamedTuple):
 
     group: str
     generation: int
-    index: int
+    place: int
 
 
 class Answer(NamedTuple):
@@ -270,9 +270,7 @@ class Client:
 
     def _choose(self, target: Target) -> WorkerLink:
         links = [
-            link
-            for link in self._links.values()
-            if link.group == target.group and link.generation == target.generation
+            link for link in self._links.values() if link.group == target.group and link.generation == target.generation
         ]
         if not links:
             raise NoWorker("no worker holds this model just now")
@@ -286,7 +284,7 @@ class Client:
         frame = pack(
             Kind.ITEM,
             item.id,
-            model=item.target.index,
+            model=item.target.place,
             rows=item.rows,
             arrived=item.arrived,
             deadline=item.deadline,

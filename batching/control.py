@@ -12,6 +12,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from batching.errors import ConnectionLost
@@ -28,7 +29,7 @@ def listen_at(path: str) -> socket.socket:
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if os.path.exists(path):
+        if Path(path).is_socket():  # anything else is not ours to remove: bind refuses
             _remove_abandoned(path)
         old = os.umask(0o177)
         try:
@@ -47,7 +48,7 @@ def _remove_abandoned(path: str) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
+            Path(path).unlink()
             return
     raise OSError(errno.EADDRINUSE, "another server listens there")
 
@@ -77,7 +78,10 @@ class ControlChannel:
         for _, _, owned in self._out:
             for sock in owned:
                 sock.close()
+        for fd in self._fds:
+            os.close(fd)
         self._out.clear()
+        self._fds.clear()
         self.socket.close()
 
     def send(self, message: dict[str, Any], fds: Sequence[int] = (), owned: Sequence[socket.socket] = ()) -> None:
@@ -106,7 +110,7 @@ class ControlChannel:
                 self._out[0] = (data[sent:], (), ())
 
     def receive(self) -> list[tuple[dict[str, Any], list[int]]]:
-        """Whole messages that have arrived. Raises ConnectionLost at the end of the stream."""
+        """Whole messages that have arrived. Raises ConnectionLost at the end of the stream, and for anything else."""
         while True:
             try:
                 data, fds, _, _ = socket.recv_fds(self.socket, 65536, _FDS_MAX)
@@ -159,6 +163,10 @@ class ControlChannel:
 
     def _take_one(self) -> tuple[dict[str, Any], list[int]]:
         stop = _LENGTH.size + self._body_length()
-        message = json.loads(bytes(self._in[_LENGTH.size : stop]))
+        body = bytes(self._in[_LENGTH.size : stop])
         del self._in[:stop]
-        return message, [self._fds.popleft() for _ in range(message.pop("fds"))]
+        try:
+            message = json.loads(body)
+            return message, [self._fds.popleft() for _ in range(message.pop("fds"))]
+        except (ValueError, RecursionError, TypeError, AttributeError, LookupError):
+            raise ConnectionLost("not a control message") from None

@@ -41,7 +41,7 @@ def decide(state: State, now: float, *, max_rows: int, max_wait_s: float) -> Run
 
 
 def best_rows(costs: Mapping[int, float], limit: int, tolerance: float = 0.05) -> int:
-    """The largest batch worth running: the greatest measured size whose rows per second are within `tolerance` of the best.
+    """The largest batch worth running: the greatest measured size whose rows/s are within `tolerance` of the best.
 
     costs: rows -> seconds of one call, as measured at warm-up. When the best is the largest size measured, nothing
     speaks against more, so the answer is `limit`.

@@ -1,6 +1,6 @@
-"""Starts, watches, replaces and drains the fronts and the workers. Owns processes, links and the snapshot.
+"""Starts, watches, replaces and drains fronts and workers. Owns processes, links and the snapshot.
 
-No HTTP, no models: what a front or a worker does is its entry's affair (`Plan.entry`), and what a model is the loader's.
+No HTTP, no models: what a front or a worker does is its entry's affair (`Plan.entry`), what a model is the loader's.
 One loop and no threads. Every child hangs on two sockets: the control channel, whose end of file is its death, and a
 life line, whose end of file is ours.
 
@@ -22,6 +22,7 @@ import os
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -67,7 +68,9 @@ class Plan:
 class Child:
     """A process of ours and what it has told us."""
 
-    def __init__(self, id: int, role: str, process: subprocess.Popen[bytes], channel: ControlChannel, slot: int) -> None:
+    def __init__(
+        self, id: int, role: str, process: subprocess.Popen[bytes], channel: ControlChannel, slot: int
+    ) -> None:
         self.id = id
         self.role = role
         self.process = process
@@ -128,6 +131,7 @@ class Supervisor:
         self._serial = 0
         self._free_slots = list(range(SLOTS - 1, 1, -1))
         self._slot = self.counters.slot(1)
+        self._held_slots: list[tuple[int, int]] = []  # (slot, process id) of fronts that have detached
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._selector = selectors.DefaultSelector()
         self._draining = False
@@ -155,12 +159,21 @@ class Supervisor:
 
     def turn(self) -> None:
         """Wait for a message, a death, a signal or a timer, and deal with it."""
-        for key, _ in self._selector.select(self._wait_s()):
-            key.data()
-        for front in self._fronts:
-            if front.channel.wants_write:
-                front.channel.flush()
+        self._watch_unsent()
+        for key, events in self._selector.select(self._wait_s()):
+            if events & selectors.EVENT_WRITE and isinstance(key.fileobj, ControlChannel):
+                key.fileobj.flush()
+            if events & selectors.EVENT_READ:
+                key.data()
         self._run_timers()
+
+    def _watch_unsent(self) -> None:
+        """A message larger than a socket's buffer goes on as its receiver reads."""
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.fileobj, ControlChannel):
+                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if key.fileobj.wants_write else 0)
+                if events != key.events:
+                    self._selector.modify(key.fileobj, events, key.data)
 
     def drain(self) -> None:
         """Stop taking requests, finish those there are, end. A second call ends at once."""
@@ -180,13 +193,13 @@ class Supervisor:
         self._stop_workers_when_fronts_are_gone()
 
     def _start(self) -> None:
+        if not self._groups:
+            raise StartupFailed("; ".join(_describe(r) for r in self.plan.refused) or "there is no model to serve")
         for group in self._groups.values():
             for _ in range(self.plan.workers):
                 self._start_worker(group)
         for _ in range(self.plan.fronts if self._listener is not None else 0):
             self._start_front()
-        if not self._groups:
-            raise StartupFailed("; ".join(_describe(r) for r in self.plan.refused) or "there is no model to serve")
 
     def _finished(self) -> bool:
         return self.exit_reason is not None or (self._draining and not self._children)
@@ -230,7 +243,7 @@ class Supervisor:
     def _start_child(self, role: str) -> Child:
         ours, theirs = socket.socketpair()
         environment = {key: value for key, value in os.environ.items() if key not in WITHHELD_ENVIRONMENT}
-        process = subprocess.Popen(  # noqa: S603 - our own entry
+        process = subprocess.Popen(
             [*self.plan.entry, role, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env=environment,
@@ -243,6 +256,9 @@ class Supervisor:
         return child
 
     def _take_slot(self) -> int:
+        for held in [held for held in self._held_slots if not _is_alive(held[1])]:
+            self._held_slots.remove(held)
+            self._free_slot(held[0])
         if not self._free_slots:
             raise StartupFailed(f"more than {SLOTS - 2} processes")
         return self._free_slots.pop()
@@ -300,6 +316,8 @@ class Supervisor:
     # -- hearing -------------------------------------------------------------------------------------------------
 
     def _hear(self, child: Child) -> None:
+        if child.id not in self._children:
+            return  # ended earlier in this very turn
         try:
             messages = child.channel.receive()
         except ConnectionLost:
@@ -316,15 +334,15 @@ class Supervisor:
     def _hear_attached(self, front: FrontEnd) -> None:
         try:
             for message, _ in front.channel.receive():
-                if message["type"] == "acknowledged":
-                    self._acknowledge(front.channel, message["serial"])
-                elif message["type"] == "stop" and front is self._owner:
+                if message.get("type") == "acknowledged":
+                    self._acknowledge(front.channel, message.get("serial", 0))
+                elif message.get("type") == "stop" and front is self._owner:
                     self.drain()
         except ConnectionLost:
             self._selector.unregister(front.channel)
+            self._release_attached(front)
             front.channel.close()
             self._fronts.remove(front)
-            self._free_slot(front.slot)
             if front is self._owner:
                 self.drain()
 
@@ -343,18 +361,28 @@ class Supervisor:
             log.error("%s", _describe(failure))
         log.info("worker %d is ready after %.1f s", child.process.pid, time.monotonic() - child.started)
         self._publish()
-        if not self._announced and all(group.was_ready or group.failures for group in self._groups.values()):
-            self._announced = True
-            self._on_ready([model for group in self._groups.values() for model in group.loaded])
-            if self._owner is not None:
-                self._owner.channel.send({"type": "ready"})
+        self._announce()
 
     def _on_worker_failed(self, child: Child, failures: list[dict[str, str]]) -> None:
-        """It could load nothing. At the first start that is final; later the files may be mended."""
-        group = self._groups[child.group]
-        group.failures = failures
-        if not group.was_ready and len(self._groups) == 1:
+        """It could load nothing: its process ends, and another tries again, as the files may be mended."""
+        self._groups[child.group].failures = failures
+        for failure in failures:
+            log.error("%s", _describe(failure))
+        self._announce()
+
+    def _announce(self) -> None:
+        """Once it is known of every group whether it can serve, say so; when none can, end."""
+        groups = self._groups.values()
+        if self._announced or not all(group.was_ready or group.failures for group in groups):
+            return
+        if not any(group.was_ready for group in groups):
+            failures = [failure for group in groups for failure in group.failures]
             self.exit_reason = "; ".join(_describe(failure) for failure in [*failures, *self.plan.refused])
+            return
+        self._announced = True
+        self._on_ready([model for group in groups for model in group.loaded])
+        if self._owner is not None:
+            self._owner.channel.send({"type": "ready"})
 
     def _on_death(self, child: Child) -> None:
         self._reap(child)
@@ -369,14 +397,17 @@ class Supervisor:
         group = self._groups[child.group]
         reason = "crashed" if child.ready else "failed_start"
         self._slot.counter("inference_worker_deaths_total", group=group.name, reason=reason).add(1)
-        log.error("worker %d died (%s)", child.process.pid, _manner(child.process.returncode))
-        self._publish()
+        manner = _manner(child.process.returncode)
+        log.error("worker %d died (%s)", child.process.pid, manner)
         if not child.ready:
             group.failed_starts += 1
             if not group.was_ready and not group.failures and group.failed_starts >= START_TRIES:
-                names = ", ".join(reference["name"] for reference in group.references)
-                manner = _manner(child.process.returncode)
-                self.exit_reason = f"the worker for {names} died {START_TRIES} times before it was ready ({manner})"
+                reason = f"its worker died {START_TRIES} times before it was ready ({manner})"
+                group.failures = [
+                    {"name": one["name"], "version": one["version"], "reason": reason} for one in group.references
+                ]
+                self._announce()
+        self._publish()
         self._restart(child, lambda: self._start_worker(group), child.ready)
 
     def _restart(self, child: Child, start: Callable[[], None], at_once: bool) -> None:
@@ -400,6 +431,14 @@ class Supervisor:
         for front in self._fronts:
             front.links.discard(child.id)
         self._free_slot(child.slot)
+
+    def _release_attached(self, front: FrontEnd) -> None:
+        """A foreign process may count on until it ends: its slot is nobody else's before."""
+        pid = _peer(front.channel.socket)
+        if pid is None or pid == os.getpid():
+            self._free_slot(front.slot)
+        else:
+            self._held_slots.append((front.slot, pid))
 
     def _free_slot(self, slot: int) -> None:
         self.counters.fold(slot)
@@ -464,6 +503,23 @@ class Supervisor:
 
 def _describe(failure: dict[str, str]) -> str:
     return f"model {failure['name']} version {failure['version']} cannot be served: {failure['reason']}"
+
+
+def _peer(sock: socket.socket) -> int | None:
+    """The process at the other end of a Unix socket, where the system tells."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    return int(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]) or None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _manner(returncode: int) -> str:

@@ -141,7 +141,7 @@ class FrameReader:
                 parts = self._parts.pop(head[6])
                 self._parts_bytes -= sum(map(len, parts))
                 payload = b"".join((*parts, payload))
-            frames.append(Frame(kind, head[2], head[3], head[4], *head[6:], layout, payload))
+            frames.append(Frame._make((kind, *head[2:5], *head[6:], layout, payload)))
         self._rest = data[at:]
         return frames
 
@@ -209,11 +209,10 @@ class Connection:
     def flush(self) -> None:
         """Write as much as the socket takes. Raises ConnectionLost when the other end is gone."""
         while self.pending_bytes:
-            chunk = self._unsent or self._next_chunk()
+            chunk = self._unsent = self._unsent or self._next_chunk()
             try:
                 sent = self.socket.send(chunk)
             except BlockingIOError:
-                self._unsent = chunk
                 return
             except OSError as error:
                 raise ConnectionLost(str(error)) from None

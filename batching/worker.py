@@ -137,7 +137,10 @@ class Batch:
         return [np.concatenate(tensors) for tensors in zip(*pieces, strict=True)]
 
     def _checked(self, inputs: list[np.ndarray], rows: int) -> list[np.ndarray]:
-        outputs = [np.asarray(output) for output in self.served.model.run(inputs)]
+        try:
+            outputs = [np.asarray(output) for output in self.served.model.run(inputs)]
+        except SystemExit as error:  # it would end the computing thread, and nobody would be answered any more
+            raise RuntimeError("the model called exit") from error
         if not outputs or any(output.shape[:1] != (rows,) for output in outputs):
             raise BadBatch(f"{rows} rows in, outputs of shapes {[output.shape for output in outputs]}")
         return outputs
@@ -449,7 +452,7 @@ def load_all(hello: dict[str, Any]) -> tuple[list[Served], list[dict[str, str]]]
         try:
             one = Served(index, load(reference, options), reference, options)
             one.warm_up(options["warm_up_budget_s"])
-        except Exception as error:  # noqa: BLE001 - loading runs foreign code; the others must still serve
+        except Exception as error:
             reason = getattr(error, "reason", None)
             if reason is None:
                 log.exception("%s version %s cannot be loaded", reference["name"], reference["version"])

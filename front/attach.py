@@ -1,4 +1,4 @@
-"""The application inside somebody else's WSGI server. Owns when it attaches: late, once per process, again after a loss."""
+"""The application inside a foreign WSGI server. Owns when it attaches: late, once per process, again after a loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIRST_SNAPSHOT_S = 5.0
 
 
 class Attached:
-    """A WSGI callable. Safe for threads; a fork after import (gunicorn --preload) is fine, since nothing is open yet."""
+    """A WSGI callable. Safe for threads; a fork after import (gunicorn --preload) is fine: nothing is open yet."""
 
     def __init__(self, path: str, create_app: Callable[[Any], Any], default_model: str | None) -> None:
         self._path = path
@@ -38,7 +38,8 @@ class Attached:
             length = ("Content-Length", str(len(response.body)))
             start_response(f"{response.status} {REASONS[response.status]}", [*response.headers, length])
             return [response.body]
-        return app(environ, start_response)
+        answer: Iterable[bytes] = app(environ, start_response)
+        return answer
 
     def _attached(self) -> Any:
         """The application with a living client. Raises OSError or BatchingError where there is no supervisor."""

@@ -76,7 +76,13 @@ CODE_OF_ERROR: dict[type[Exception], str] = {
     Cancelled: "CLIENT_GONE",
 }
 # What a waitress parser refuses.
-CODE_OF_STATUS = {413: "TOO_LARGE", 431: "HEADERS_TOO_LARGE", 501: "NOT_IMPLEMENTED", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+CODE_OF_STATUS = {
+    413: "TOO_LARGE",
+    431: "HEADERS_TOO_LARGE",
+    501: "NOT_IMPLEMENTED",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+}
 MESSAGES = {
     "NOT_READY": "no worker can take the request just now; try again in a moment",
     "OVERLOADED": "the server is busy; try again in a moment",
@@ -159,7 +165,10 @@ class Exchange:
     parse: body -> native.Request; render: the request and one list of outputs per item -> body of the answer.
     """
 
-    __slots__ = ("_parse", "_render", "_request", "_route", "_started", "_tally", "deadline", "entry", "heavy", "items", "request_id", "target")  # fmt: skip
+    __slots__ = (
+        *("_parse", "_render", "_request", "_route", "_started", "_tally"),
+        *("deadline", "entry", "heavy", "items", "request_id", "target"),
+    )
 
     def __init__(
         self,

@@ -6,8 +6,8 @@ before that (decoding an image, parsing a large body) runs in a small thread poo
 
 Checked against waitress 3.0.2. What is changed there, and why:
 
-- task dispatcher: handler threads that block on a worker starve on the interpreter lock (measured: 250 requests/s with 16
-  threads and 64 clients against 10,000 here), so channels are served in the loop, after each poll.
+- task dispatcher: handler threads that block on a worker starve on the interpreter lock (measured: 250 requests/s
+  with 16 threads and 64 clients against 10,000 here): channels are served in the loop, after each poll.
 - `asyncore_use_poll`: with the default select() the 1,100th connection kills the process.
 - HTTPChannel.handle_read: a client that has gone is noticed while its request is in flight (channel_request_lookahead),
   but one that only finished sending (shutdown of its sending side) still gets its answer.
@@ -239,7 +239,7 @@ class Front:
 
 
 class Serving:
-    """waitress's task dispatcher, without threads: `received` queues a channel while it holds its lock, we serve later."""
+    """waitress's task dispatcher, without threads: `received` queues a channel under its lock, we serve it later."""
 
     def __init__(self) -> None:
         self._ready: deque[Channel] = deque()
@@ -288,7 +288,7 @@ class Watched:
             self._handle.on_readable()  # meets the end of the stream
 
     def handle_error(self) -> None:
-        log.exception("the connection to a worker or the supervisor failed")
+        log.exception("the connection to a worker or the supervisor failed")  # noqa: LOG004 - called by an except
         raise SystemExit(1)  # the supervisor starts another front
 
     def close(self) -> None:
@@ -299,6 +299,7 @@ class Channel(HTTPChannel):
     """One client connection; its first request is in service until `answer` was called for it."""
 
     task_class = WSGITask
+    requests: list[Any]
     ticket: Ticket | None = None
     finished_sending = False
 
@@ -385,9 +386,12 @@ class Channel(HTTPChannel):
         self.requests.pop(0)
         if self.requests:
             self.server.add_task(self)
-        elif self.request is not None and self.request.expect_continue and self.request.headers_finished:
-            if not self.sent_continue:
-                self.send_continue()
+        elif self._awaits_continue():
+            self.send_continue()
+
+    def _awaits_continue(self) -> bool:
+        waiting = self.request
+        return bool(waiting and waiting.expect_continue and waiting.headers_finished and not self.sent_continue)
 
     def _write(self, data: bytes) -> None:
         """At once where the socket takes it; only what is left over is buffered."""
@@ -409,7 +413,7 @@ class Channel(HTTPChannel):
         if self.server.front.draining or self.finished_sending or request.error:
             return False
         connection = request.headers.get("CONNECTION", "").lower()
-        return connection != "close" if request.version == "1.1" else connection == "keep-alive"
+        return bool(connection != "close" if request.version == "1.1" else connection == "keep-alive")
 
     def _forget_requests(self) -> None:
         for request in self.requests:
@@ -446,4 +450,3 @@ def _no_write(data: bytes) -> None:
 
 def _no_application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     raise RuntimeError("no application yet")
-

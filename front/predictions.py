@@ -16,17 +16,18 @@ from batching.client import Answer
 from batching.errors import NoWorker
 from front.catalog import Entry, is_classifier
 from front.exchange import Exchange, Tally, Waiting
+from front.settings import Settings
 from front.uploads import pictures
 from models.contract import Contract, Image
 from models.dialects import native
 from models.errors import BadInput, TooLarge
 from models.images import decode
 from models.schema import Compiled
+from models.tensors import Item
 
 if TYPE_CHECKING:
     from bottle import BaseRequest
 
-    from inference_server import Settings
 
 Render = Callable[[Compiled, native.Request, list[list[np.ndarray]]], bytes]
 TOP_DEFAULT, TOP_MAX = 3, 1000
@@ -107,14 +108,15 @@ class Predictions:
                 error.path = f"/instances/{position}" if as_instances else "/image"
                 raise
             rows.append(pixels[..., 0] if flat else pixels)
-        return native.Request.of_rows((np.stack(rows),), as_instances=as_instances)
+        item = Item((np.stack(rows),), range(len(rows)))
+        return native.Request((item,), len(rows), as_instances)
 
     def _timeout_s(self, request: BaseRequest) -> float:
         """The server's limit, or less where the client asks for less."""
         limit_ms = self._settings.predict_timeout_ms
         asked = request.environ.get("HTTP_X_REQUEST_TIMEOUT_MS")
         if asked is not None:
-            if not (asked.isascii() and asked.isdigit() and 0 < int(asked[:9]) and len(asked) < 10):
+            if not (asked.isascii() and asked.isdigit() and int(asked[:9]) > 0 and len(asked) < 10):
                 raise BadInput("X-Request-Timeout-Ms must be a whole number of milliseconds above 0")
             limit_ms = min(limit_ms, int(asked))
         return limit_ms / 1000

@@ -16,9 +16,10 @@ from batching.life import exit_with_parent
 from front.catalog import cataloguer
 from front.exchange import parser_error
 from front.loop import Front
+from front.settings import Settings
 
 
-def main(control_fd: int, create_app: Callable[[Any, Any], Any], settings_class: Callable[..., Any]) -> None:
+def main(control_fd: int, create_app: Callable[[Settings, Any], Any]) -> None:
     """Serve until the supervisor says drain, or is gone."""
     # The terminal and the service manager signal the whole group; only the supervisor decides when we end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -26,7 +27,7 @@ def main(control_fd: int, create_app: Callable[[Any, Any], Any], settings_class:
     control = ControlChannel(socket.socket(fileno=control_fd))
     hello, (life_fd, counters_fd, listener_fd) = control.wait()
     exit_with_parent(socket.socket(fileno=life_fd))
-    settings = settings_class(**hello["settings"])
+    settings = Settings(**hello["settings"])
     counters = Counters.attach(counters_fd)
     slot = counters.slot(hello["slot"])
     front = Front(

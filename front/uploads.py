@@ -11,9 +11,9 @@ from urllib.parse import parse_qs
 
 from bottle import BaseRequest, FileUpload, HTTPError
 
+from models.body import loads
 from models.errors import BadInput
 from models.images import from_base64, sniff
-from models.tensors import loads
 
 FIELD = "image"
 _EXPECTED = (

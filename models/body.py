@@ -55,7 +55,7 @@ def _syntax_fault(body: bytes, error: orjson.JSONDecodeError) -> BadInput:
     rest = body.decode()[error.pos :]
     problem, expected = f"is not valid JSON: {error.msg}", "a JSON object"
     if rest.startswith(("NaN", "Infinity", "-Infinity")) or "infinity" in error.msg:
-        problem, expected = "holds NaN, an infinity or a number too large for one", "finite numbers"
+        problem, expected = "holds NaN, an infinity or a number that no double can hold", "finite numbers"
     elif "surrogate" in error.msg:
         problem, expected = "holds a lone surrogate", "whole Unicode characters"
     elif "depth" in error.msg:

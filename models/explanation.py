@@ -119,6 +119,7 @@ def _shown(text: str) -> str:
 
 # ---------------------------------------------------------------------------------------------- the judge
 
+_CHUNK = 1024
 _Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError]]
 
 
@@ -146,15 +147,21 @@ def _quiet(keyword: _Keyword) -> _Keyword:
 
 
 def _items(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    """Only the first element with a fault is walked into; the others are passed over by the compiled validator."""
+    """Only the first element with a fault is walked into; the compiled validator finds it, by chunks and then singly.
+
+    Elements beyond maxItems are none that could come first.
+    """
     if not validator.is_type(instance, "array"):
         return
-    accepts = _compiled(orjson.dumps(value))
-    for index in range(len(schema.get("prefixItems", ())), len(instance)):
-        if not accepts(instance[index]):
-            errors = list(validator.descend(instance[index], value, path=index))
-            yield from errors
-            if errors:
+    accepts, accepts_chunk = _compiled(orjson.dumps(value)), _compiled(orjson.dumps({"items": value}))
+    begin, end = len(schema.get("prefixItems", ())), min(len(instance), schema.get("maxItems", len(instance)))
+    for start in range(begin, end, _CHUNK):
+        stop = min(start + _CHUNK, end)
+        if accepts_chunk(list(instance[start:stop])):
+            continue
+        for index in range(start, stop):
+            if not accepts(instance[index]):
+                yield from validator.descend(instance[index], value, path=index)
                 return
 
 

@@ -68,7 +68,9 @@ def _check_size(width: int, height: int, max_pixels: int, *, held: int = 0) -> N
 def _png(data: bytes, max_pixels: int) -> Header:
     """Verifies every checksum up to IEND and keeps what makes the still picture."""
     view = memoryview(data)
-    width, height = struct.unpack_from(">II", data, 16)
+    kind, width, height = struct.unpack_from(">4sII", data, 12)
+    if kind != b"IHDR":
+        raise BadInput("the PNG picture is damaged: it does not begin with its header")
     _check_size(width, height, max_pixels)
     kept = [view[:8]]
     kinds: set[bytes] = set()
@@ -79,8 +81,8 @@ def _png(data: bytes, max_pixels: int) -> Header:
         (checksum,) = struct.unpack_from(">I", data, end - 4)
         if zlib.crc32(view[start + 4 : end - 4]) != checksum:
             raise BadInput("the PNG picture is damaged: a checksum is wrong")
-        if (kind == b"IHDR") != (not kinds):
-            raise BadInput("the PNG picture is damaged: its header is not where it belongs")
+        if kind == b"IHDR" in kinds:
+            raise BadInput("the PNG picture is damaged: it has two headers")
         kinds.add(kind)
         if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
             kept.append(view[start:end])
@@ -101,7 +103,7 @@ def _png(data: bytes, max_pixels: int) -> Header:
 
 _MARKER = re.compile(rb"\xff([^\xff\x00])", re.DOTALL)
 _BODYLESS = frozenset((b"\x01", *(bytes((m,)) for m in range(0xD0, 0xD8))))
-_AFTER_SCAN = re.compile(rb"\xff([^\xff\x00\xd0-\xd7])", re.DOTALL)
+_AFTER_SCAN = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")  # amid pixels libjpeg passes over the others
 _SCAN, _END, _EXIF, _PROGRESSIVE = b"\xda", b"\xd9", b"\xe1", b"\xc2"
 _DECODABLE = frozenset((b"\xc0", b"\xc1", _PROGRESSIVE))  # what browsers read: no lossless, hierarchical or arithmetic
 _FRAMES = frozenset(bytes((m,)) for m in range(0xC0, 0xD0)) - {b"\xc4", b"\xc8", b"\xcc"}

@@ -34,7 +34,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from models.contract import Image
-from models.errors import BadInput, ModelsError, UnsupportedMedia
+from models.errors import BadInput, ModelsError, TooLarge, UnsupportedMedia
 from models.image_headers import orientation_of, read_header, sniff
 
 __all__ = ["decode", "from_base64", "sniff"]
@@ -83,6 +83,8 @@ def decode(data: bytes, image: Image, *, max_pixels: int, squeeze: bool = False)
     Raises UnsupportedMedia for other formats and TooLarge for too many pixels (both from the header alone), BadInput
     for what is damaged or cut short. JPEG has no checksums: damage amid its pixels is decoded as it comes.
     """
+    if not data:
+        raise BadInput("the picture is empty")
     name = sniff(data)
     if name not in _READERS:
         problem = f"{name} pictures are not accepted" if name else "this is not a picture in a known format"
@@ -91,6 +93,8 @@ def decode(data: bytes, image: Image, *, max_pixels: int, squeeze: bool = False)
         pixels = _read(data, name, image, max_pixels)
     except (ModelsError, MemoryError):  # the latter is our lack, not the caller's
         raise
+    except Pillow.DecompressionBombError:  # a limit of the whole process, which two readers ask on their own
+        raise TooLarge("the picture has more pixels than its reader accepts") from None
     except Exception:  # noqa: BLE001 - OSError, SyntaxError, KeyError, struct.error...: readers raise what they meet
         pixels = None  # and the error is not chained, since the reader's frames would keep the picture's memory alive
     if pixels is None:
@@ -177,7 +181,7 @@ def _flatten(im: Pillow.Image, mode: str) -> Pillow.Image:
     """In `mode` ("L" or "RGB"), as it looks on white paper."""
     if im.mode == "I;16":  # Pillow would clip to 255
         deep = np.asarray(im)
-        grey = ((deep - (deep >> 8) + 128) >> 8).astype(np.uint8)  # deep / 257, rounded
+        grey = ((deep.astype(np.uint32) * 255 + 32_895) >> 16).astype(np.uint8)  # deep / 257, rounded
         if "transparency" in im.info:
             grey[deep == im.info["transparency"]] = 255
         return Pillow.fromarray(grey)

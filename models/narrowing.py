@@ -25,6 +25,7 @@ _MAX_SIDE = 4096
 _MIN_EVIDENT_SIDE = 4  # below this a block of numbers is hardly a picture
 _RESERVED = ("features", "instances")  # keys of the general forms of a request
 _COLOURS = {1: "grey", 3: "rgb"}
+_OF_OBJECTS = frozenset({"properties", "required", "additionalProperties", "minProperties", "maxProperties"})
 _PIXEL_INTEGERS = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")  # those that hold 0..255
 
 
@@ -51,11 +52,11 @@ def derive_image(contract: Contract) -> Image | None:
     Evident: one float input of shape (h, w), (h, w, 1) or (h, w, 3) with sides of 4 to 4096, and one float output of
     shape (k,) with k >= 2.
     """
-    if len(contract.inputs) != 1 or (class_count(contract) or 0) < 2 or contract.outputs[0].shape == (1,):  # noqa: PLR2004
+    if len(contract.inputs) != 1 or (class_count(contract) or 0) < 2 or contract.outputs[0].shape == (1,):
         return None
     tensor = contract.inputs[0]
     sides, channels = tensor.shape[:2], tensor.shape[2:]
-    if tensor.dtype not in FLOATS or len(sides) != 2 or channels not in ((), (1,), (3,)):  # noqa: PLR2004
+    if tensor.dtype not in FLOATS or len(sides) != 2 or channels not in ((), (1,), (3,)):
         return None
     if not all(side is not None and _MIN_EVIDENT_SIDE <= side <= _MAX_SIDE for side in sides):
         return None
@@ -74,7 +75,7 @@ def class_count(contract: Contract) -> int | None:
     if size is None:
         return len(contract.labels) or None
     if size == 1:
-        return 2 if len(contract.labels) == 2 else None  # noqa: PLR2004
+        return 2 if len(contract.labels) == 2 else None
     return size or None
 
 
@@ -166,6 +167,8 @@ def _field(entry: Any, where: str) -> Field:
 def _request_schema(contract: Contract, value: Any) -> Contract:
     keywords.check(value, "contract.json: request_schema")
     if not contract.fields:
+        if len(contract.inputs) == 1 and (not _OF_OBJECTS.isdisjoint(value) or value.get("type") == "object"):
+            raise _error("request_schema speaks of the only input's value, which is no object; or name its fields")
         return replace(contract, request_schema=dict(value))
     # Rows of a model with fields may also come as plain lists, which a schema of the object does not hold; so what it
     # says goes to the fields, and what cannot go there is refused.
@@ -245,7 +248,7 @@ def _image_input(contract: Contract, name: Any) -> Tensor:
         raise _error(f"image: input must be {quoted(tensor.name)}, the model's only one")
     if tensor.dtype not in (*FLOATS, *_PIXEL_INTEGERS):
         raise _error(f"image: an input of {tensor.dtype} cannot hold pixels of 0 to 255")
-    if len(tensor.shape) not in (2, 3) or (len(tensor.shape) == 3 and tensor.shape[2] not in _COLOURS):  # noqa: PLR2004
+    if len(tensor.shape) not in (2, 3) or (len(tensor.shape) == 3 and tensor.shape[2] not in _COLOURS):
         raise _error(f"image: the input must have shape (h, w), (h, w, 1) or (h, w, 3), not {_shape(tensor.shape)}")
     return tensor
 

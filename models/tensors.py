@@ -43,6 +43,7 @@ class Item:
 # ---------------------------------------------------------------------------------------------- values -> arrays
 
 _NUMPY = {name: np.dtype(name) for name in DTYPES if name != "string"}
+_WRITABLE = frozenset(_NUMPY.values())
 _LEAVES: dict[str, frozenset[type]] = {
     "bool": frozenset({bool}),
     "string": frozenset({str, bytes}),
@@ -85,13 +86,18 @@ def _cast(values: list[Any], dtype: np.dtype[Any]) -> Array:
 
 def _fitted(array: Array, shape: tuple[int | None, ...]) -> Array:
     """The array, if it has this shape; an empty one gets the axes that its lists were too empty to show."""
-    if array.shape == shape:
-        return array
     if array.size == 0 and array.ndim < len(shape):
         array = array.reshape(*array.shape, *(size or 0 for size in shape[array.ndim :]))
-    if array.ndim != len(shape) or any(want not in (None, has) for want, has in zip(shape, array.shape, strict=True)):
+    if not fits(array.shape, shape):
         raise ValueError
     return array
+
+
+def fits(actual: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    """Whether an array's shape is one that a contract's allows: None stands for any size."""
+    if actual == wanted:
+        return True
+    return len(actual) == len(wanted) and all(w in (None, a) for a, w in zip(actual, wanted, strict=True))
 
 
 def _level_by_level(rows: list[Any], shape: tuple[int | None, ...], dtype: str, *, finite: bool) -> Array:
@@ -210,7 +216,7 @@ def to_json(array: Array, *, null_for_nan: bool = False) -> Any:
     """
     if array.dtype.kind in "OSU":
         return [_text(element) if array.ndim == 1 else to_json(element) for element in array]
-    if array.dtype.name not in _NUMPY:
+    if array.dtype not in _WRITABLE:
         raise BadOutput(f"the model answered with dtype {array.dtype.name}, which JSON cannot carry")
     if array.dtype.kind == "f" and not null_for_nan and not _is_finite(array):
         raise BadOutput("the model answered with NaN or an infinity")

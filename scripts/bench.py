@@ -43,7 +43,7 @@ def main() -> int:
     except (wrk.WrkError, ProgramError) as error:
         return fail(str(error))
     except subprocess.CalledProcessError as error:
-        return fail(f"{Path(error.cmd[-1]).name} could not be made")
+        return fail(f"{Path(error.cmd[-1]).name} could not be made:\n{error.stderr.decode()[-2000:]}")
 
 
 def measure(given: argparse.Namespace, scratch: Path) -> int:
@@ -83,7 +83,7 @@ def model_of(given: argparse.Namespace) -> Path:
         return Path(given.model).absolute()
     if not DUMMY.exists():
         maker = ROOT / "scripts" / "create_dummy_model.py"
-        subprocess.run([sys.executable, str(maker), str(DUMMY)], stdout=sys.stderr, check=True)
+        subprocess.run([sys.executable, str(maker), str(DUMMY)], check=True, capture_output=True)
     return DUMMY
 
 

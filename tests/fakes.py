@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from models.contract import Contract, Tensor
 from models.errors import LoadError
+from models.narrowing import narrow
 
 POISON = 666.0
 
@@ -22,7 +24,8 @@ class Fake:
     """Doubles its input, after whatever its kind does.
 
     Reference: name, version, kind, and what the kind needs. `seconds` is what a call takes, `cost` what warm-up says it
-    takes (from 2 ms on, batches run in the computing thread), `description_bytes` how much it has to say of itself.
+    takes (from 2 ms on, batches run in the computing thread), `description_bytes` how much it has to say of itself;
+    `shape` of one row, `classes` of a classifier, and `narrow`, its contract.json.
     """
 
     def __init__(self, reference: dict[str, Any]) -> None:
@@ -30,15 +33,18 @@ class Fake:
         self.kind = reference.get("kind", "double")
         self.seconds = reference.get("seconds", 0.0)
         size = reference.get("size", 1)
-        shape = () if size is None else (size,)
+        shape = tuple(reference.get("shape", () if size is None else (size,)))
+        classes = reference.get("classes")
         self.contract = Contract(
             reference["name"],
             reference["version"],
             (Tensor("x", "float32", shape),),
-            (Tensor("y", "float32", shape),),
+            (Tensor("y", "float32", shape if classes is None else (classes,)),),
             description="x" * reference.get("description_bytes", 0),
             routes=tuple(reference.get("routes", ())),
         )
+        if "narrow" in reference:  # what a contract.json would hold
+            self.contract = narrow(self.contract, reference["narrow"])
         self.description = self.contract.to_json()
         self.max_rows: int | None = reference.get("max_rows")
         self.calls = 0
@@ -77,8 +83,13 @@ class Fake:
                 return [np.full_like(x, os.getpid())]
             case "modules":  # which of the named modules this process has imported
                 return [np.full_like(x, sum(name in sys.modules for name in self.reference["modules"]))]
+            case "main_thread":  # whether the batch runs in the worker's loop
+                return [np.full_like(x, threading.current_thread() is threading.main_thread())]
             case "gate":
                 self._wait_at_gate(x)
+            case "scores":  # the class is the brightness of the picture, or the first feature
+                level = x.reshape(len(x), -1).mean(axis=1).round().astype(int) % self.reference["classes"]
+                return [np.eye(self.reference["classes"], dtype=np.float32)[level]]
             case "large":
                 return [np.repeat(x, self.reference["columns"], axis=1)]
         return [x * 2]
@@ -88,7 +99,7 @@ class Fake:
         with socket.socket(socket.AF_UNIX) as gate:
             try:
                 gate.connect(self.reference["gate"])
-                gate.sendall(json.dumps(x.ravel().tolist()).encode() + b"\n")
+                gate.sendall(json.dumps({"pid": os.getpid(), "values": x.ravel().tolist()}).encode() + b"\n")
                 gate.recv(1)
             except OSError:
                 return

@@ -74,12 +74,14 @@ class Gate:
 
 
 class Call:
-    """One call of the model that is going on. `values`: what it was called with, flat."""
+    """One call of the model that is going on. `values`: what it was called with, flat; `pid`: the worker."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         with sock.makefile() as lines:
-            self.values: list[float] = json.loads(lines.readline())
+            told = json.loads(lines.readline())
+        self.pid: int = told["pid"]
+        self.values: list[float] = told["values"]
 
     def let_go(self) -> None:
         """Let the call end; the answer is the input doubled."""
@@ -213,6 +215,11 @@ class Supervised(Server):
         (entry,) = [model for model in self.client.view["models"] if model["name"] == name]
         return dict(entry)
 
+    def is_loaded(self) -> bool:
+        """Whether it is decided for every model."""
+        models = self.client.view["models"]
+        return bool(models) and all(model["state"] != "LOADING" for model in models)
+
     def target(self, name: str) -> Target:
         """Where items for the model go."""
         entry = self.model(name)
@@ -246,9 +253,7 @@ def supervised(
             try:
                 if wait:
                     assert server.hear(), "it ended while it started"
-                    names = [model["name"] for model in server.client.view["models"]]
-                    for name in names:
-                        wait_until(lambda name=name: server.model(name)["state"] != "LOADING", SOON_S, name)
+                    wait_until(lambda: server.is_loaded(), SOON_S, "no model is loading")
                 yield server
             finally:
                 server.client.close()

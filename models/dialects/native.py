@@ -19,7 +19,7 @@ from models.errors import BadInput, BadOutput, TooLarge
 from models.forms import ROWS, Form
 from models.narrowing import class_count
 from models.schema import Compiled, explain
-from models.tensors import Array, Item, dumps, from_json, to_json
+from models.tensors import Array, Item, dumps, fits, from_json, to_json
 from models.wording import Parts
 
 Outputs = Sequence[Sequence[Array]]
@@ -221,7 +221,7 @@ def _checked(contract: Contract, item: Item, arrays: Sequence[Array], index: int
     if len(arrays) != len(contract.outputs):
         raise BadOutput(f"the model answered with {len(arrays)} outputs, its contract has {len(contract.outputs)}")
     array, shape = arrays[index], (len(item.rows), *contract.outputs[index].shape)
-    if array.ndim != len(shape) or any(want not in (None, has) for want, has in zip(shape, array.shape, strict=True)):
+    if not fits(array.shape, shape):
         raise BadOutput(f"the model answered with shape {array.shape}, expected {shape}")
     return array
 

@@ -116,17 +116,22 @@ class Report:
         return f"{self._about()}\n\n{tables}\n\n{_lines('- ', self._remarks())}"
 
     def _about(self) -> str:
-        machine = self.machine
+        machine, settings = self.machine, self.settings
         return (
             f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}, "
             f"TensorFlow {machine['tensorflow']}, {machine['date'][:10]}; load average before: "
-            f"{machine['load_average']}. Medians of {self.settings['rounds']} interleaved rounds of {self.settings['seconds']} s a leg (lowest to "
-            "highest in brackets). The load generator shares the cores with what it loads."
+            f"{machine['load_average']}. Medians of {settings['rounds']} interleaved rounds of {settings['seconds']} s "
+            "a leg (lowest to highest in brackets). The load generator shares the cores with what it loads."
         )
 
     def _remarks(self) -> list[str]:
         facts = [f"{name.replace('_', ' ')}: {value}" for name, value in self.facts.items()]
-        return [*map(str, self.comparisons), *facts, *self.notes]
+        others = [value for leg in self.legs for value in leg.values("others_cpu_percent")]
+        disturbance = (
+            f"other processes' share of the cores: {statistics.median(others):.0f} % in the median leg, "
+            f"{max(others):.0f} % in the worst"
+        )
+        return [*map(str, self.comparisons), *facts, *self.notes, disturbance]
 
     def _tables(self) -> list[list[list[str]]]:
         legs = [[heading.format(self.unit) for heading in HEADINGS], *map(_row, self.legs)]
@@ -143,7 +148,7 @@ def _row(leg: Leg) -> list[str]:
         return f"{statistics.median(values):,.{places}f}" if values else "-"
 
     rates = leg.values("requests_per_s")
-    places = 0 if min(rates) >= 1000 else 1  # noqa: PLR2004 - four digits are enough of any figure
+    places = 0 if min(rates) >= 1000 else 1  # four digits are enough of any figure
     spread = f" ({min(rates):,.{places}f} to {max(rates):,.{places}f})" if len(rates) > 1 else ""
     return [
         leg.name,

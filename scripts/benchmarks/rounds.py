@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks import processes
 from benchmarks.report import Leg
 from benchmarks.targets import Measurement
 
@@ -34,11 +37,19 @@ def interleave(legs: Legs, options: Options) -> dict[tuple[str, int | None], Leg
     for number in range(options.rounds):
         order = list(legs)[:: -1 if number % 2 else 1]
         for name, concurrency in order:
-            one = legs[name, concurrency]()
+            one = _watched(legs[name, concurrency])
             found[name, concurrency].append(one)
             at = "" if concurrency is None else f", c={concurrency}"
             options.say(f"round {number + 1} of {options.rounds}: {name}{at}: {one.requests_per_s:,.1f}/s")
     return {(name, concurrency): Leg(name, concurrency, rounds) for (name, concurrency), rounds in found.items()}
+
+
+def _watched(measure: Callable[[], Measurement]) -> Measurement:
+    """A measurement, and how much it was disturbed."""
+    started, others = time.monotonic(), processes.others_cpu_seconds()
+    one = measure()
+    others_s, elapsed_s = processes.others_cpu_seconds() - others, time.monotonic() - started
+    return replace(one, others_cpu_percent=max(others_s * 100 / elapsed_s / len(os.sched_getaffinity(0)), 0.0))
 
 
 def ratios(one: Leg, other: Leg) -> list[float]:

@@ -5,10 +5,12 @@ Owns how each is started and what is read from it. Knows nothing of rounds, nor 
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import processes, wrk
-from benchmarks.processes import Program
+from benchmarks.processes import Program, ProgramError
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 ROOT = SCRIPTS.parent
 START_S = 180.0
+RETRY_S = 0.01
 CALM_S = 0.5  # between a load and the look at an idle server
 
 
@@ -31,6 +34,7 @@ class Measurement:
 
     cpu_ms_per_request: processor time of all the target's processes; the load generator's is not in it.
     mean_batch: rows in one call of the model, None where no model is called.
+    others_cpu_percent: of the cores' time meanwhile, what went to processes that have nothing to do with this.
     """
 
     requests_per_s: float
@@ -39,6 +43,7 @@ class Measurement:
     cpu_ms_per_request: float
     errors: int = 0
     mean_batch: float | None = None
+    others_cpu_percent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,11 +96,26 @@ class Server(_Listening):
         """It listens before its models are loaded; both are told."""
         super().wait_until_up()
         self.line("ready after ", START_S)
+        while not self._is_ready():
+            time.sleep(RETRY_S)
         self.seconds_to_ready = time.monotonic() - self.started
+
+    def _is_ready(self) -> bool:
+        try:
+            with self._get("/ready"):
+                return True
+        except urllib.error.HTTPError:
+            return False
+        except OSError as error:
+            raise ProgramError(f"the server says it is ready, and does not answer: {error}") from None
+
+    def _get(self, path: str) -> http.client.HTTPResponse:
+        response: http.client.HTTPResponse = urllib.request.urlopen(self.url + path, timeout=10)  # noqa: S310 - http
+        return response
 
     def batches(self) -> tuple[float, float]:
         """(calls of the model, rows in them) since the start."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as response:  # noqa: S310 - our own, http
+        with self._get("/metrics") as response:
             lines = response.read().decode().splitlines()
         return _sum(lines, "inference_batches_total"), _sum(lines, "inference_rows_total")
 

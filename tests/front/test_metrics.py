@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from batching.counters import Counters
 from batching.families import COUNTER, GAUGE, HISTOGRAM, METRICS, SECONDS, Metric
-from metrics import render
+from front.metrics import render
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -1,0 +1,82 @@
+"""Every setting, one line each: what the environment, the command line, `.env.example` and the README's table show."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+
+def _setting(default: Any, help: str, why: str = "") -> Any:
+    return field(default=default, metadata={"help": help, "why": why})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One line a setting: default, meaning, and why this default. The environment has them in capitals, the command
+    line with dashes; `.env.example` and the README's table are held to this by a test.
+    """
+
+    model_path: str | None = _setting(None, "the one model to serve: a file, a SavedModel, or a folder of versions")
+    model_dir: str | None = _setting(
+        None, "a folder of models to serve", "unset: models/saved, and where that is empty models/dummy_model.keras"
+    )
+    default_model: str | None = _setting(None, "the model that /predict without a name means", "unset: the only one")
+    allow_h5: bool = _setting(False, "also load .h5 files", "the format is older and less safe than .keras")
+    host: str = _setting("127.0.0.1", "the address to listen on", "nobody else's machine, unless you say so")
+    port: int = _setting(8080, "the port to listen on; 0 takes a free one and prints it")
+    fronts: int = _setting(1, "HTTP processes", "one saturates a worker with a small model on two cores")
+    workers: int = _setting(1, "processes with the models", "TensorFlow uses all cores already; each costs its memory")
+    batch_max_size: int = _setting(64, "rows in one batch at the most", "fewer where warm-up shows that fewer pay")
+    batch_max_wait_ms: float = _setting(
+        0.0,
+        "how long the first row of a batch waits for others",
+        "batches form while the model is busy; a lone request would pay",
+    )
+    predict_timeout_ms: float = _setting(2000.0, "from a request's arrival to its answer; a client may ask for less")
+    max_json_bytes: int = _setting(8 * 1024 * 1024, "the largest JSON body", "8 MiB parse in about 0.1 s")
+    max_body_bytes: int = _setting(64 * 1024 * 1024, "the largest body of any kind")
+    max_image_pixels: int = _setting(25_000_000, "the largest picture, width times height", "75 MB when decoded")
+    queue_rows: int = _setting(8192, "rows that may wait for one model", "seconds of work, not minutes")
+    queue_bytes: int = _setting(256 * 1024 * 1024, "bytes that may wait for one model")
+    decode_threads: int = _setting(2, "threads in each front for pictures and large bodies", "Pillow uses a core each")
+    intra_op_threads: int | None = _setting(None, "TensorFlow's threads in one operation", "unset: TensorFlow's choice")
+    warm_up_budget_s: float = _setting(5.0, "seconds of measuring batch sizes at start, for each model")
+    drain_timeout_s: float = _setting(30.0, "how long a stopping server waits for requests in flight")
+    worker_socket: str | None = _setting(None, "where `worker` listens and wsgi() connects to", "a path of your choice")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Each setting from the variable of its name, if that is set and not empty. Raises ValueError naming it."""
+        values = {}
+        for one in fields(cls):
+            text = environ.get(one.name.upper(), "")
+            if text:
+                values[one.name] = parse_setting(one, text)
+        return cls(**values).checked()
+
+    def checked(self) -> Settings:
+        """Itself; raises ValueError for a number that makes no sense."""
+        for name in ("fronts", "workers", "batch_max_size", "predict_timeout_ms", "max_body_bytes", "max_json_bytes",
+                     "max_image_pixels", "queue_rows", "queue_bytes", "decode_threads", "drain_timeout_s"):  # fmt: skip
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name.upper()} must be above 0")
+        if self.batch_max_wait_ms < 0 or not 0 <= self.port <= 65535:
+            raise ValueError("BATCH_MAX_WAIT_MS must not be negative, and PORT must be from 0 to 65535")
+        return self
+
+
+def parse_setting(one: Field[Any], text: str) -> Any:
+    """The value of a setting from text, by its type. Raises ValueError with the setting's name."""
+    kind = str(one.type).split(" |")[0]
+    if kind == "bool":
+        if text.lower() not in ("0", "1", "true", "false", "yes", "no"):
+            raise ValueError(f"{one.name.upper()} must be true or false, not {text[:40]!r}")
+        return text.lower() in ("1", "true", "yes")
+    if kind == "str":
+        return text
+    try:
+        return int(text) if kind == "int" else float(text)
+    except ValueError:
+        raise ValueError(f"{one.name.upper()} must be a number, not {text[:40]!r}") from None

@@ -1,0 +1,452 @@
+"""A worker's life, in a real process that the test speaks to itself; and how a failing batch is taken apart."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batching import arrays
+from batching.errors import Failure
+from batching.queue import Item
+from batching.transport import PART_BYTES, Frame, Kind
+from batching.worker import Batch, Served
+from tests.batching.direct import column, ended, worker
+from tests.fakes import POISON, Fake
+from tests.harness import SOON_S, Gate, gate, wait_until
+
+QUICK, SLOW = {"cost": 1e-5}, {"cost": 0.01}
+both_ways = pytest.mark.parametrize("cost", [QUICK, SLOW], ids=["in the loop", "in the thread"])
+
+
+@pytest.fixture
+def a_gate() -> Iterator[Gate]:
+    with gate() as made:
+        yield made
+
+
+def failure(frame: Frame) -> Failure:
+    assert frame.kind == Kind.FAILED
+    return Failure(frame.code)
+
+
+# -- a batch that fails -------------------------------------------------------------------------------------------
+
+
+def batch_of(kind: str, values: list[float], max_size: int = 64) -> tuple[Fake, list[tuple[bytes, bytes] | Failure]]:
+    """The model and the outcomes of a batch of items of one row each."""
+    model = Fake({"name": "m", "version": "1", "kind": kind})
+    options = {"queue_rows": 100, "queue_bytes": 1000, "batch_max_wait_ms": 0, "batch_max_size": max_size}
+    served = Served(0, model, model.reference, options)
+    items = [Item(None, id, 1, *arrays.encode([column(value)]), 0.0, 0.0) for id, value in enumerate(values)]
+    batch = Batch(served, items, 1)
+    batch.run()
+    assert len(batch.outcomes) == len(items)
+    return model, batch.outcomes
+
+
+def output(outcome: tuple[bytes, bytes] | Failure) -> float | None:
+    """The only number of an item of one row; None when it failed because the model raised."""
+    if outcome == Failure.MODEL_ERROR:
+        return None
+    assert not isinstance(outcome, Failure)
+    (array,) = arrays.decode(arrays.layout_of(outcome[0]), outcome[1], 1)
+    return float(array[0, 0])
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)))))
+def test_exactly_the_guilty_items_fail(case: tuple[int, set[int]]) -> None:
+    count, guilty = case
+    values = [POISON if place in guilty else float(place) for place in range(count)]
+    model, outcomes = batch_of("poison", values)
+    assert [output(outcome) for outcome in outcomes] == [
+        None if place in guilty else 2.0 * place for place in range(count)
+    ]
+    assert model.calls <= count + 3
+
+
+@pytest.mark.parametrize("place", range(32))
+def test_one_guilty_of_32_costs_at_most_12_calls(place: int) -> None:
+    model, outcomes = batch_of("poison", [POISON if i == place else 1.0 for i in range(32)])
+    assert [i for i, outcome in enumerate(outcomes) if outcome == Failure.MODEL_ERROR] == [place]
+    assert model.calls <= 12
+
+
+@settings(max_examples=200)
+@given(st.sets(st.integers(0, 31), min_size=8, max_size=8))
+def test_8_guilty_of_32_are_found_exactly(guilty: set[int]) -> None:
+    model, outcomes = batch_of("poison", [POISON if i in guilty else 1.0 for i in range(32)])
+    assert {i for i, outcome in enumerate(outcomes) if outcome == Failure.MODEL_ERROR} == guilty
+    assert model.calls <= 35
+
+
+def test_32_guilty_of_32_cost_at_most_35_calls() -> None:
+    model, outcomes = batch_of("poison", [POISON] * 32)
+    assert outcomes == [Failure.MODEL_ERROR] * 32
+    assert model.calls <= 35
+
+
+@pytest.mark.parametrize("kind", ["wrong_length", "no_outputs", "complex", "objects"])
+def test_outputs_that_cannot_be_carried_are_the_models_fault(kind: str) -> None:
+    _, outcomes = batch_of(kind, [1.0, 2.0, 3.0])
+    assert outcomes == [Failure.BAD_OUTPUT] * 3
+
+
+# -- answers --------------------------------------------------------------------------------------------------------
+
+
+@both_ways
+def test_each_item_gets_its_own_answer(cost: dict[str, float]) -> None:
+    with worker({"name": "m", **cost}) as process:
+        peers = [process.link(), process.link()]
+        for id in range(200):
+            peers[id % 2].send(id, column(id))
+        assert [peers[id % 2].values(id) for id in range(200)] == [[2.0 * id] for id in range(200)]
+
+
+def test_quick_batches_run_in_the_loop_and_slow_ones_in_the_thread() -> None:
+    with worker({"name": "quick", "kind": "main_thread", **QUICK}, {"name": "slow", "kind": "main_thread", **SLOW}) as process:
+        peer = process.link()
+        peer.send(1, column(0), model=0)
+        peer.send(2, column(0), model=1)
+        assert (peer.values(1), peer.values(2)) == ([1.0], [0.0])
+
+
+def test_a_model_that_turns_slow_leaves_the_loop() -> None:
+    with worker({"name": "m", "kind": "main_thread", "cost": 1e-5, "seconds": 0.02}) as process:
+        peer = process.link()
+        peer.send(0, column(0))
+        assert peer.values(0) == [1.0]
+        peer.send(1, column(0))
+        assert peer.values(1) == [0.0]
+
+
+@both_ways
+def test_what_waits_while_the_model_computes_becomes_one_batch(cost: dict[str, float], a_gate: Gate) -> None:
+    with worker(a_gate.model(**cost)) as process:
+        peer = process.link()
+        peer.send(0, column(0))
+        first = a_gate.next_call()
+        for id in range(1, 21):
+            peer.send(id, column(id))
+        first.let_go()
+        second = a_gate.next_call()
+        assert second.values == list(range(1, 21))
+        second.let_go()
+        frames = [peer.answer(id) for id in range(1, 21)]
+        assert {frame.batch_rows for frame in frames} == {20}
+        assert len({frame.batch for frame in frames}) == 1
+        assert all(frame.queue_us > 0 for frame in frames)
+        assert process.counted("inference_rows_total", "gated", "1") == 21
+        assert process.counted("inference_batches_total", "gated", "1") == 2
+
+
+def test_a_batch_has_no_more_rows_than_allowed(a_gate: Gate) -> None:
+    with worker(a_gate.model(max_rows=8), batch_max_size=16) as process:
+        peer = process.link()
+        peer.send(0, column(0))
+        held = a_gate.next_call()
+        for id in range(1, 21):
+            peer.send(id, column(id))
+        for size in (1, 8, 8, 4):
+            assert len(held.values) == size
+            held.let_go()
+            held = a_gate.next_call() if size != 4 else held
+        assert peer.values(20) == [40.0]
+
+
+def test_one_batch_never_mixes_layouts(a_gate: Gate) -> None:
+    with worker(a_gate.model()) as process:
+        peer = process.link()
+        peer.send(0, column(0))
+        held = a_gate.next_call()
+        peer.send(1, column(1))
+        peer.send(2, np.array([[2, 2]], np.float32))
+        peer.send(3, column(3))
+        peer.send(4, np.array([[4]], np.float64))
+        for expected in ([1, 3], [2, 2], [4]):
+            held.let_go()
+            held = a_gate.next_call()
+            assert held.values == expected
+        held.let_go()
+        assert [peer.values(id) for id in (1, 2, 3, 4)] == [[2.0], [4.0, 4.0], [6.0], [8.0]]
+
+
+def test_an_item_larger_than_a_batch_goes_through_in_several_calls() -> None:
+    with worker({"name": "m", "kind": "calls"}, batch_max_size=4) as process:
+        peer = process.link()
+        peer.send(1, column(*range(10)))
+        assert peer.values(1) == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3]
+
+
+def test_a_large_item_and_a_large_answer_travel_whole() -> None:
+    with worker({"name": "m"}) as process:
+        peer = process.link()
+        rows = np.random.default_rng(1).random((3 * PART_BYTES, 1), np.float32)
+        peer.send(1, rows)
+        assert peer.values(1) == (rows * 2).ravel().tolist()
+
+
+@both_ways
+def test_an_item_without_rows_is_answered(cost: dict[str, float]) -> None:
+    with worker({"name": "m", **cost}) as process:
+        peer = process.link()
+        peer.send(1, column())
+        assert peer.values(1) == []
+
+
+def test_a_batch_waits_for_more_when_told_to() -> None:
+    with worker({"name": "m"}, batch_max_wait_ms=60_000, batch_max_size=3) as process:
+        peer = process.link()
+        for id in range(3):
+            peer.send(id, column(id))
+        assert {peer.answer(id).batch_rows for id in range(3)} == {3}
+
+
+def test_a_batch_waits_no_longer_than_told() -> None:
+    with worker({"name": "m"}, batch_max_wait_ms=50) as process:
+        peer = process.link()
+        peer.send(1, column(1))
+        assert peer.answer(1).queue_us >= 50_000
+
+
+# -- failures ---------------------------------------------------------------------------------------------------------
+
+
+@both_ways
+def test_one_poisoned_item_fails_alone(cost: dict[str, float], a_gate: Gate) -> None:
+    with worker({"name": "m", "kind": "poison", **cost}) as process:
+        peer = process.link()
+        for id in range(32):
+            peer.send(id, column(POISON if id == 7 else id))
+        assert failure(peer.answer(7)) == Failure.MODEL_ERROR
+        assert [peer.values(id) for id in range(32) if id != 7] == [[2.0 * id] for id in range(32) if id != 7]
+        assert process.counted("inference_items_failed_total", "m", "1", "model_error") == 1
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("wrong_length", Failure.BAD_OUTPUT), ("complex", Failure.BAD_OUTPUT), ("exits", Failure.MODEL_ERROR)],
+)
+def test_a_model_that_fails_every_time_keeps_its_worker(kind: str, expected: Failure, cost: dict[str, float]) -> None:
+    with worker({"name": "bad", "kind": kind, **cost}, {"name": "good"}) as process:
+        peer = process.link()
+        for id in (1, 2):
+            peer.send(id, column(id))
+            assert failure(peer.answer(id)) == expected
+        peer.send(3, column(3), model=1)
+        assert peer.values(3) == [6.0]
+
+
+def test_a_model_that_is_not_there_is_refused() -> None:
+    with worker({"name": "m"}) as process:
+        peer = process.link()
+        peer.send(1, column(1), model=9)
+        assert failure(peer.answer(1)) == Failure.UNKNOWN_MODEL
+
+
+def test_a_full_queue_refuses_at_once(a_gate: Gate) -> None:
+    with worker(a_gate.model(), queue_rows=3) as process:
+        peer = process.link()
+        peer.send(0, column(0))
+        held = a_gate.next_call()
+        for id in range(1, 6):
+            peer.send(id, column(id))
+        assert [failure(peer.answer(id)) for id in (4, 5)] == [Failure.QUEUE_FULL] * 2
+        held.let_go()
+        a_gate.open()
+        assert [peer.values(id) for id in (1, 2, 3)] == [[2.0], [4.0], [6.0]]
+
+
+def test_late_items_never_reach_the_model(a_gate: Gate) -> None:
+    with worker(a_gate.model()) as process:
+        peer = process.link()
+        peer.send(0, column(0))
+        held = a_gate.next_call()
+        peer.send(1, column(1), timeout_s=0.05)
+        peer.send(2, column(2))
+        late_at = time.monotonic() + 0.05
+        wait_until(lambda: time.monotonic() > late_at, SOON_S, "the deadline")
+        held.let_go()
+        assert a_gate.next_call().values == [2.0]
+        a_gate.open()
+        assert failure(peer.answer(1)) == Failure.DEADLINE
+        assert peer.values(2) == [4.0]
+
+
+def test_withdrawn_items_never_reach_the_model(a_gate: Gate) -> None:
+    with worker(a_gate.model()) as process:
+        peer = process.link()
+        peer.send(0, column(0))
+        held = a_gate.next_call()
+        for id in (1, 2, 3):
+            peer.send(id, column(id))
+        peer.cancel(2)
+        assert failure(peer.answer(2)) == Failure.CANCELLED  # at once, while the model still computes
+        held.let_go()
+        assert a_gate.next_call().values == [1.0, 3.0]
+
+
+def test_what_computes_already_is_answered_although_withdrawn(a_gate: Gate) -> None:
+    with worker(a_gate.model()) as process:
+        peer = process.link()
+        peer.send(1, column(1))
+        held = a_gate.next_call()
+        peer.cancel(1)
+        held.let_go()
+        assert peer.values(1) == [2.0]
+
+
+def test_thousands_of_withdrawals_do_not_hold_up_the_loop(a_gate: Gate) -> None:
+    """When the deadlines of a long queue pass, its front withdraws all of it: one by one that once took 10 s."""
+    with worker(a_gate.model(), {"name": "quick"}) as process:
+        peer, other = process.link(), process.link()
+        peer.send(0, column(0))
+        held = a_gate.next_call()
+        for id in range(1, 8001):
+            peer.send(id, column(id))
+        started = time.monotonic()
+        for id in range(8000, 0, -1):
+            peer.cancel(id)
+        assert failure(peer.answer(1)) == Failure.CANCELLED
+        assert time.monotonic() - started < 5.0
+        held.let_go()
+        other.send(1, column(1), model=1)
+        assert other.values(1) == [2.0]
+
+
+def test_items_of_a_front_that_is_gone_never_reach_the_model(a_gate: Gate) -> None:
+    with worker(a_gate.model()) as process:
+        peer, gone = process.link(), process.link()
+        peer.send(0, column(0))
+        held = a_gate.next_call()
+        gone.send(1, column(1))
+        peer.send(2, column(2))
+        gone.connection.close()
+        wait_until(lambda: process.counted("inference_items_failed_total", "gated", "1", "cancelled") == 1, SOON_S, "drop")
+        held.let_go()
+        assert a_gate.next_call().values == [2.0]
+
+
+def test_answers_to_a_front_that_is_gone_harm_nobody(a_gate: Gate) -> None:
+    with worker(a_gate.model()) as process:
+        peer, gone = process.link(), process.link()
+        gone.send(0, column(0))
+        held = a_gate.next_call()
+        peer.send(1, column(1))
+        gone.connection.close()
+        held.let_go()
+        a_gate.open()
+        assert peer.values(1) == [2.0]
+
+
+def test_a_front_that_sends_no_frames_loses_its_link_alone() -> None:
+    with worker({"name": "m"}) as process:
+        good, bad = process.link(), process.link()
+        bad.connection.socket.send(b"GET / HTTP/1.1\r\n" * 10)
+        assert ended(bad)
+        good.send(1, column(1))
+        assert good.values(1) == [2.0]
+
+
+def test_a_front_that_reads_nothing_holds_up_nobody() -> None:
+    with worker({"name": "wide", "kind": "large", "columns": 100_000}, {"name": "m"}) as process:
+        lazy, other = process.link(), process.link()
+        for id in range(20):
+            lazy.send(id, column(id))
+        other.send(1, column(1), model=1)
+        assert other.values(1) == [2.0]
+        assert all(lazy.values(id)[::99_999] == [id, id] for id in range(20))
+
+
+# -- life -------------------------------------------------------------------------------------------------------------
+
+
+def test_it_reports_what_it_holds_and_what_it_cannot_load() -> None:
+    with worker({"name": "a"}, {"name": "b", "kind": "refuses"}, {"name": "c", "kind": "broken"}) as process:
+        assert process.report["type"] == "ready"
+        assert [model["name"] for model in process.report["models"]] == ["a"]
+        assert process.report["failures"] == [
+            {"name": "b", "version": "1", "reason": "it is refused by design"},
+            {"name": "c", "version": "1", "reason": "loading failed; the server's log has the details"},
+        ]
+
+
+def test_a_models_number_does_not_depend_on_what_else_could_be_loaded() -> None:
+    """Another worker of the group may hold what this one could not load; a number must not mean two models."""
+    with worker({"name": "a", "kind": "refuses"}, {"name": "b", "kind": "nan"}, {"name": "c"}) as process:
+        peer = process.link()
+        peer.send(0, column(1), model=0)
+        peer.send(2, column(1), model=2)
+        assert failure(peer.answer(0)) == Failure.UNKNOWN_MODEL
+        assert peer.values(2) == [2.0]
+
+
+def test_a_report_larger_than_a_sockets_buffer_arrives() -> None:
+    with worker({"name": "a", "description_bytes": 2_000_000}, {"name": "b", "description_bytes": 2_000_000}) as process:
+        assert [len(model["description"]["description"]) for model in process.report["models"]] == [2_000_000] * 2
+        peer = process.link()
+        peer.send(1, column(1))
+        assert peer.values(1) == [2.0]
+
+
+def test_it_ends_when_it_can_load_nothing() -> None:
+    with worker({"name": "a", "kind": "refuses"}) as process:
+        assert process.report["type"] == "failed"
+        assert process.process.wait(SOON_S) == 0
+
+
+@both_ways
+def test_told_to_stop_it_answers_what_is_queued_and_ends(cost: dict[str, float], a_gate: Gate) -> None:
+    with worker(a_gate.model(**cost)) as process:
+        peer = process.link()
+        peer.send(0, column(0))
+        held = a_gate.next_call()
+        for id in range(1, 100):
+            peer.send(id, column(id))
+        process.stop()
+        held.let_go()
+        a_gate.open()
+        assert [peer.values(id) for id in range(100)] == [[2.0 * id] for id in range(100)]
+        assert process.process.wait(SOON_S) == 0
+
+
+def test_told_to_stop_with_nothing_to_do_it_ends_at_once() -> None:
+    with worker({"name": "m"}) as process:
+        process.link()
+        process.stop()
+        assert process.process.wait(SOON_S) == 0
+
+
+@pytest.mark.parametrize("line", ["control", "life"])
+def test_it_ends_with_its_supervisor_even_while_the_model_computes(line: str, a_gate: Gate) -> None:
+    with worker(a_gate.model(**QUICK if line == "life" else SLOW)) as process:
+        process.link().send(0, column(0))
+        a_gate.next_call()
+        (process.control if line == "control" else process.life).close()
+        assert process.process.wait(1.0) == 0
+
+
+def test_signals_to_the_whole_group_do_not_end_it() -> None:
+    with worker({"name": "m"}) as process:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(process.process.pid, number)
+        peer = process.link()
+        peer.send(1, column(1))
+        assert peer.values(1) == [2.0]
+
+
+def test_it_imports_nothing_of_http_sql_or_schemas() -> None:
+    unwanted = ["bottle", "waitress", "sqlalchemy", "pg8000", "jsonschema", "jsonschema_rs", "front.loop", "http.server"]
+    with worker({"name": "m", "kind": "modules", "modules": unwanted}) as process:
+        peer = process.link()
+        peer.send(1, column(1))
+        assert peer.values(1) == [0.0]
