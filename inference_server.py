@@ -341,7 +341,7 @@ class InferenceServer:
     """A whole server as a context manager, in processes of its own; nothing of it survives the block.
 
     models: a model, or a folder of models. Further keywords are settings. `url` is where it listens, on a free port
-    unless `port` says otherwise. Raises batching.errors.StartupFailed where no model can be served.
+    unless `port` says otherwise; `pid` is its supervisor's. Raises batching.errors.StartupFailed where no model can be served.
     """
 
     def __init__(
@@ -351,6 +351,7 @@ class InferenceServer:
         self._settings = replace(Settings.from_environment(), **{"port": 0, "model_path": path, **settings}).checked()
         self._start_timeout_s = start_timeout_s
         self.url = ""
+        self.pid = 0
 
     def __enter__(self) -> Self:
         import json
@@ -368,6 +369,7 @@ class InferenceServer:
             text=True,
         )
         theirs.close()
+        self.pid = self._process.pid
         stdin, self._stdout = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
         stdin.write(json.dumps(asdict(self._settings)))
         stdin.close()

@@ -19,7 +19,7 @@ import numpy as np
 from batching.client import Client, Handle, Outcome, Target
 from batching.control import ControlChannel
 from batching.counters import Counters
-from batching.errors import BatchingError, NoWorker
+from batching.errors import NoWorker
 
 
 class SelectorLoop:
@@ -80,7 +80,11 @@ class BlockingClient:
     """
 
     def __init__(self, channel: ControlChannel, compile: Callable[[dict[str, Any]], Any]) -> None:
-        hello, (counters_fd,) = channel.wait(timeout_s=10)
+        try:
+            hello, (counters_fd,) = channel.wait(timeout_s=10)
+        except Exception:
+            channel.close()
+            raise
         self.hello = hello
         self.counters = Counters.attach(counters_fd)
         self.slot = self.counters.slot(hello["slot"])
@@ -112,20 +116,16 @@ class BlockingClient:
         """Whether the supervisor has gone: this client is of no more use."""
         return self._lost
 
-    def has_worker(self, target: Target) -> bool:
-        """Whether a worker that holds the model is connected now."""
-        return self._client.has_worker(target)
-
     def wait_until(self, condition: Callable[[Any], bool], timeout_s: float) -> bool:
         """Block until `condition(view)` holds; False when it does not within the time or the supervisor has gone."""
         with self._changed:
             return self._changed.wait_for(lambda: self._lost or condition(self.view), timeout_s) and not self._lost
 
     def call(self, target: Target, items: Sequence[tuple[int, Sequence[np.ndarray]]], deadline: float) -> list[Outcome]:
-        """Outcomes of items of (rows, arrays), in order. Raises NoWorker or QueueFull when nothing was sent."""
+        """Outcomes of items of (rows, arrays), in order. Raises what Client.submit raises, when nothing was sent."""
         finished = threading.Event()
         result: list[Outcome] = []
-        refused: list[BatchingError] = []
+        refused: list[Exception] = []
 
         def done(outcomes: list[Outcome]) -> None:
             result.extend(outcomes)
@@ -134,7 +134,7 @@ class BlockingClient:
         def submit() -> None:
             try:
                 self._client.submit(target, items, deadline, done)
-            except BatchingError as error:
+            except Exception as error:  # noqa: BLE001 - raised below, where it belongs: in the caller's thread
                 refused.append(error)
                 finished.set()
 

@@ -264,10 +264,6 @@ class Client:
         """Items without an outcome."""
         return len(self._in_flight)
 
-    def has_worker(self, target: Target) -> bool:
-        """Whether a worker that holds the model is connected now."""
-        return any(link.group == target.group and link.generation == target.generation for link in self._links.values())
-
     def _choose(self, target: Target) -> WorkerLink:
         links = [
             link for link in self._links.values() if link.group == target.group and link.generation == target.generation

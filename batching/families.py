@@ -54,7 +54,6 @@ METRICS = (
     Metric("inference_front_deaths_total", COUNTER, "Fronts that ended unasked."),
     Metric("inference_retries_total", COUNTER, "Items sent again because the worker that held them died."),
     Metric("inference_cancelled_total", COUNTER, "Items whose client had gone before the answer."),
-    Metric("inference_refused_total", COUNTER, "Requests refused before they reached a model.", ("reason",)),
     Metric("inference_connections", GAUGE, "Open client connections."),
     Metric(OVERFLOW, COUNTER, "Times a series was not counted because there was no room for it."),
 )

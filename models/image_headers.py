@@ -81,7 +81,7 @@ def _png(data: bytes, max_pixels: int) -> Header:
         (checksum,) = struct.unpack_from(">I", data, end - 4)
         if zlib.crc32(view[start + 4 : end - 4]) != checksum:
             raise BadInput("the PNG picture is damaged: a checksum is wrong")
-        if kind == b"IHDR" in kinds:
+        if kind == b"IHDR" and kind in kinds:
             raise BadInput("the PNG picture is damaged: it has two headers")
         kinds.add(kind)
         if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):

@@ -263,7 +263,7 @@ def _without_blanks(body: bytes, *, may_be_plus: bool) -> bytes:
     inner, whole = (part.replace(b" ", b"+") for part in (body.strip(b" "), body))
     if not may_be_plus:
         return joined
-    for candidate in (inner, joined, whole):
-        if len(candidate) % 4 == 0:
+    for candidate in (inner, whole, joined):
+        if len(candidate) % 4 == 0 and b"=+" not in candidate:
             return candidate
     return inner if len(inner) % 4 > 1 else joined

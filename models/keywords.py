@@ -7,7 +7,6 @@ and fetch nothing. Knows nothing of tensors, contracts or forms of requests.
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -25,7 +24,7 @@ _MAX_DEPTH = 16
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) <= _MAX_NUMBER
+    return type(value) in (int, float) and abs(value) <= _MAX_NUMBER  # NaN is not
 
 
 def _is_count(value: Any) -> bool:
@@ -149,6 +148,13 @@ _NOUNS = {
     "array": ("a list", "lists"),
     "object": ("an object", "objects"),
 }
+# A schema without a type admits all others; but what it wants is of the type its keywords speak of.
+_SPEAK_OF = {
+    "number": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"},
+    "string": {"minLength", "maxLength"},
+    "array": {"items", "minItems", "maxItems"},
+    "object": {"properties", "required", "additionalProperties", "minProperties", "maxProperties"},
+}
 _BOUNDS = (
     ("minimum", "of at least"),
     ("exclusiveMinimum", "above"),
@@ -165,11 +171,14 @@ def words(schema: Schema, *, plural: bool = False) -> str:
         return "one of " + ", ".join(map(literal, schema["enum"]))
     if "anyOf" in schema:
         return " or ".join(words(part, plural=plural) for part in schema["anyOf"])
-    if "type" not in schema:
-        typed = [part for part in schema.get("allOf", ()) if "type" in part]
-        return words(typed[-1], plural=plural) if typed else ("values" if plural else "a value")
-    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    return " or ".join(_NOUNS[kind][plural] + _qualities(kind, schema) for kind in kinds)
+    if "allOf" in schema and "type" not in schema:
+        typed = [part for part in schema["allOf"] if "type" in part]
+        return words((typed or schema["allOf"])[-1], plural=plural)
+    kinds = schema.get("type") or [kind for kind, keywords in _SPEAK_OF.items() if not keywords.isdisjoint(schema)]
+    nouns = [
+        _NOUNS[kind][plural] + _qualities(kind, schema) for kind in (kinds if isinstance(kinds, list) else [kinds])
+    ]
+    return " or ".join(nouns) or ("values" if plural else "a value")
 
 
 def count_words(schema: Schema, low: str, high: str) -> str:
@@ -196,4 +205,6 @@ def _qualities(kind: str, schema: Schema) -> str:
         return f" of {count} {items}" if count not in ("", "1") else f" of {items}"
     if kind == "object" and schema.get("required"):
         return " with " + ", ".join(map(quoted, schema["required"]))
+    if kind == "object" and (count := count_words(schema, "minProperties", "maxProperties")):
+        return f" of {count} members"
     return ""

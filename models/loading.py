@@ -30,11 +30,11 @@ _REASONS = (
     (r"Could not locate|not a KerasSaveable|Unknown (?:layer|object)", "it needs a custom class, which is not loaded"),
     (r"could not be deserialized|Could not deserialize", "its configuration does not fit this version of Keras"),
     (r"No model config found", "it holds weights only, not the model"),
-    (r"File not found|No such file|Failed to find any matching files", "a file of the model is missing"),
+    (r"No such file|Failed to find any matching files", "a file of the model is missing"),
     (r"MetaGraph", "its saved_model.pb has no graph to serve"),
     (r"could not be loaded|shape of the target|Layer count mismatch", "its weights do not fit its configuration"),
     (r"Cannot parse|Error parsing|Unable to (?:synchronously )?open|Data loss|corrupt|checksum|Bad CRC", _DAMAGED),
-    (r"no item named|Read less bytes|Expected a model\.weights|truncated", _DAMAGED),
+    (r"accessible `\.keras` zip|no item named|Expected a model\.weights|Read less bytes|truncated", _DAMAGED),
 )
 
 
@@ -80,6 +80,8 @@ def explain(error: Exception, path: Path) -> str:
     """Why loading failed, safe to show: no path and no text of TensorFlow's."""
     if isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
         return "there is not enough memory to load it"
+    if not path.exists():
+        return "a file of the model is missing"
     newer = _saved_by_newer_keras(path)
     if newer is not None:
         return f"it was saved by Keras {newer}, which is newer than the {keras.__version__} here"
@@ -167,7 +169,7 @@ def _is_function(loaded: Any, name: str) -> bool:
 
 def _usual(choices: Mapping[str, Any], usual: str, what: str) -> str | None:
     """The usual one, or the only one; None when there is none. Raises LoadError when it would be a guess."""
-    if usual in choices or len(choices) < 2:  # noqa: PLR2004 - more than one to choose from
+    if usual in choices or len(choices) < 2:
         return usual if usual in choices else next(iter(choices), None)
     raise LoadError(
         f"it has no {what} {usual!r} but several others; name one in its contract: {', '.join(choices)[:200]}"

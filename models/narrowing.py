@@ -7,8 +7,8 @@ nothing of files: `narrow` is handed the parsed object.
 from __future__ import annotations
 
 import difflib
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -102,7 +102,7 @@ def _is_positive(value: Any) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # NaN is not
 
 
 def _object(value: Any, where: str, known: tuple[str, ...]) -> Mapping[str, Any]:

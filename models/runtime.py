@@ -40,13 +40,13 @@ def load(reference: dict[str, Any], options: dict[str, Any]) -> LoadedModel:
     which = ModelReference.from_json(reference)
     try:
         if which.refusal is not None:
-            raise LoadError(which.refusal)  # noqa: TRY301 - all refusals are logged in one place
+            raise LoadError(which.refusal)
         if which.kind == "h5" and not options.get("allow_h5"):
-            raise LoadError("it is in the legacy .h5 format, which is served only where that is allowed")  # noqa: TRY301
+            raise LoadError("it is in the legacy .h5 format, which is served only where that is allowed")
         user = {} if which.contract_path is None else read_contract(which.contract_path)
         signature = user.pop("signature", None)  # which of a SavedModel's, so it is not for the contract
         if not isinstance(signature, str | None):
-            raise LoadError("contract.json: signature must be the name of one of the model's")  # noqa: TRY301
+            raise LoadError("contract.json: signature must be the name of one of the model's")
         import_tensorflow(options.get("intra_op_threads"))
         from models import execution
 

@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".bench"
 DUMMY = ROOT / "models" / "dummy_model.keras"
 ROUNDS, SECONDS, PICTURE_SECONDS, IDLE_SECONDS = 5, 3, 10, 5.0
+# A quick leg with 64 pictures under way has to be long enough for one batch of them.
+QUICK_PICTURE_SECONDS, QUICK_LOOP_SECONDS, QUICK_IDLE_SECONDS = 4, 0.2, 0.5
 
 
 def main() -> int:
@@ -48,11 +50,13 @@ def main() -> int:
 
 def measure(given: argparse.Namespace, scratch: Path) -> int:
     """One of the three measurements, its result printed and kept."""
-    seconds = given.seconds or (1 if given.quick else PICTURE_SECONDS if given.images else SECONDS)
+    full, quick = (PICTURE_SECONDS, QUICK_PICTURE_SECONDS) if given.images else (SECONDS, 1)
+    seconds = given.seconds or (quick if given.quick else full)
     options = Options(
         rounds=given.rounds or (1 if given.quick else ROUNDS),
         seconds=seconds,
-        idle_seconds=0.5 if given.quick else IDLE_SECONDS,
+        loop_seconds=QUICK_LOOP_SECONDS if given.quick else seconds,
+        idle_seconds=QUICK_IDLE_SECONDS if given.quick else IDLE_SECONDS,
         quick=given.quick,
         scratch=scratch,
         say=lambda text: print(f"bench: {text}", file=sys.stderr, flush=True),
@@ -124,7 +128,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=positive, metavar="N", help=f"of one leg (default {SECONDS}, with --images {PICTURE_SECONDS})"
     )
-    parser.add_argument("--quick", action="store_true", help="a smoke test: one round of 1 s; its figures mean little")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: one short round; its figures mean little")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the result goes (default .bench/latest….json)")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     return parser.parse_args()

@@ -37,9 +37,7 @@ def main() -> int:
         given.out.mkdir(parents=True, exist_ok=True)
         with locked(given.out):
             make(given.names or NAMES, given.out, force=given.force)
-    except LoadError as error:
-        return fail(error.reason)
-    except (ImportError, OSError, RuntimeError) as error:
+    except (LoadError, ImportError, OSError, RuntimeError) as error:
         return fail(str(error))
     return 0
 

@@ -22,12 +22,14 @@ def main() -> int:
     path: Path = parser.parse_args().path
     if path.suffix != ".keras":
         parser.error("PATH must end in .keras")
+    sys.path.insert(0, str(ROOT))
+    from models.errors import LoadError
+
     print("create_dummy_model: training, 2 epochs on 512 rows", flush=True)
     half = path.with_name(f".{path.stem}.{os.getpid()}.keras")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         half.touch()  # so that a folder that cannot be written to is noticed before the work
-        sys.path.insert(0, str(ROOT))
         from models.runtime import import_tensorflow
 
         import_tensorflow()
@@ -35,7 +37,7 @@ def main() -> int:
 
         dummy_network().save(half)
         half.replace(path)
-    except (ImportError, OSError) as error:
+    except (LoadError, ImportError, OSError) as error:
         print(f"create_dummy_model: {error}", file=sys.stderr)
         return 1
     finally:

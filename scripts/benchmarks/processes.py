@@ -175,6 +175,7 @@ class Program:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        _wait_for_end(left, STOP_S)
         with contextlib.suppress(BrokenPipeError), self._process, self._stderr:  # waits, and closes the pipes
             pass
         if left:

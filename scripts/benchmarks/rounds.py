@@ -21,10 +21,15 @@ Legs = Mapping[tuple[str, int | None], Callable[[], Measurement]]
 
 @dataclass(frozen=True)
 class Options:
-    """seconds: of one leg in one round. scratch: a folder that goes when the run is over. quick: shorten probes too."""
+    """How long to measure, and where.
+
+    seconds, loop_seconds: of one leg in one round, by wrk and by a loop in a process of its own. quick: shorten the
+    probes too. scratch: a folder that goes when the run is over. say: tells of progress.
+    """
 
     rounds: int
     seconds: int
+    loop_seconds: float
     idle_seconds: float
     quick: bool
     scratch: Path

@@ -73,7 +73,7 @@ def _legs(server: Server, constant: ConstantServer, loop: ModelLoop, bodies: wrk
         legs[SERVER, c] = lambda c=c: server.load("/predict", c, options.seconds, bodies)
         legs[CONSTANT, c] = lambda c=c: constant.load("/predict", c, options.seconds, bodies)
         legs[HEALTH, c] = lambda c=c: server.load("/health", c, options.seconds)
-        legs[f"bare model, {c} rows a call", None] = lambda c=c: loop.calls(c, options.seconds)
+        legs[f"bare model, {c} rows a call", None] = lambda c=c: loop.calls(c, options.loop_seconds)
     return legs
 
 

@@ -43,8 +43,8 @@ def write_digits(folder: Path, say: Callable[[str], None]) -> str:
         raise RuntimeError(f"only {100 * accuracy:.2f} % right, {100 * MIN_ACCURACY} % expected")
     model.save(folder / "digits.keras")
     contract = {
-        "description": f"Handwritten digits: a small convolutional network, trained on {len(train[1])} of scikit-learn's "
-        f"digits; of {len(held_out[1])} others it gets {100 * accuracy:.2f} % right.",
+        "description": "Handwritten digits: a small convolutional network, trained on "
+        f"{len(train[1])} of scikit-learn's digits; of {len(held_out[1])} others it gets {100 * accuracy:.2f} % right.",
         "labels": [str(digit) for digit in range(CLASSES)],
         "image": {"input": IMAGE.input, "width": SIDE, "height": SIDE, "colour": IMAGE.colour},
         "examples": [_example(*held_out)],
@@ -87,7 +87,8 @@ def trained(digits: np.ndarray, classes: np.ndarray, say: Callable[[str], None])
 def enlarged(digits: np.ndarray) -> np.ndarray:
     """(n, 8, 8) -> (3, n, 32, 32, 1): smooth, linear and in blocks, as they come out of different programs."""
     methods = ("bicubic", "bilinear", "nearest")
-    return np.stack([tf.image.resize(digits[..., None], (SIDE, SIDE), method) for method in methods]).clip(0, 1)
+    pictures = [tf.image.resize(digits[..., None], (SIDE, SIDE), method).numpy() for method in methods]
+    return np.stack(pictures).clip(0, 1)
 
 
 def varied(sources: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -97,7 +98,7 @@ def varied(sources: np.ndarray, random: np.random.Generator) -> np.ndarray:
     count = sources.shape[1]
 
     def some(share: float) -> np.ndarray:
-        return (random.random(count) < share)[:, None, None, None]
+        return np.less(random.random((count, 1, 1, 1)), share)
 
     def between(low: float, high: float) -> np.ndarray:
         return random.uniform(low, high, (count, 1, 1, 1)).astype("float32")
@@ -117,7 +118,8 @@ def varied(sources: np.ndarray, random: np.random.Generator) -> np.ndarray:
     dark, light = np.where(some(0.5), between(0, 0.25), 0), np.where(some(0.5), between(0.6, 1), 1)
     x = dark + (light - dark) * x
     x = x + np.where(some(0.3), between(0, 0.05), 0) * random.standard_normal(x.shape, "float32")
-    return np.where(some(0.5), 1 - x, x).clip(0, 1).astype("float32")
+    result: np.ndarray = np.where(some(0.5), 1 - x, x).clip(0, 1).astype("float32")
+    return result
 
 
 def _transforms(count: int, random: np.random.Generator) -> np.ndarray:

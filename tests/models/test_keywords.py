@@ -131,7 +131,12 @@ def test_joined_schemas_accept_what_both_accept(base: dict[str, Any], extra: dic
         ({"const": True}, "the value true"),
         ({"anyOf": [{"type": "number", "maximum": 0}, {"const": 5}]}, "a number of at most 0 or the value 5"),
         ({"allOf": [{"type": "number"}, {"type": "integer", "minimum": 1}]}, "a whole number of at least 1"),
-        ({"allOf": [{"minimum": 1}]}, "a value"),
+        ({"allOf": [{"type": "number"}, {"minimum": 1}]}, "a number"),
+        ({"allOf": [{"minimum": 1}]}, "a number of at least 1"),
+        ({"minLength": 2}, "a string of at least 2 characters"),
+        ({"items": {"maximum": 1}}, "a list of numbers of at most 1"),
+        ({"type": "object", "maxProperties": 2}, "an object of at most 2 members"),
+        ({"additionalProperties": False}, "an object"),
     ],
 )
 def test_a_schema_is_said_in_words(schema: dict[str, Any], expected: str) -> None:

@@ -1,0 +1,543 @@
+"""The front's end: every item gets exactly one outcome, whatever workers do. Here the test is the worker; see below for
+real ones that die."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from batching import arrays
+from batching.blocking import SelectorLoop
+from batching.client import Answer, Client, Outcome, Target, Ticket
+from batching.control import ControlChannel
+from batching.counters import Counters
+from batching.errors import Cancelled, ConnectionLost, DeadlineExceeded, Failure, ItemFailed, NoWorker, QueueFull
+from batching.transport import PART_BYTES, Connection, Frame, Kind, pack
+from tests.batching.direct import column
+from tests.harness import SOON_S, gate, supervised, wait_until
+
+TARGET = Target("default", 1, 0)
+FAR = float("inf")
+
+
+class FakeWorker:
+    """The other end of a link. `items` are the frames that have come, by id, in order."""
+
+    def __init__(self, id: int, sock: socket.socket) -> None:
+        self.id = id
+        self.connection = Connection(sock)
+        self.items: dict[int, Frame] = {}
+        self.cancelled: list[int] = []
+
+    def read(self) -> None:
+        for frame in self.connection.receive():
+            if frame.kind == Kind.CANCEL:
+                self.cancelled.append(frame.id)
+            else:
+                self.items[frame.id] = frame
+
+    def answer(self, id: int) -> None:
+        """What the model would: the input doubled."""
+        frame = self.items[id]
+        tensors = arrays.decode(arrays.layout_of(frame.layout), frame.payload, frame.rows)
+        layout, payload = arrays.encode([tensor * 2 for tensor in tensors])
+        self.say(pack(Kind.ANSWER, id, rows=frame.rows, batch_rows=7, queue_us=5, layout=layout, payload=payload))
+
+    def fail(self, id: int, code: Failure = Failure.MODEL_ERROR) -> None:
+        self.say(pack(Kind.FAILED, id, code=code))
+
+    def say(self, frame: bytes) -> None:
+        self.connection.send(frame)
+        self.connection.flush()
+
+    def die(self) -> None:
+        self.connection.close()
+
+
+class Desk:
+    """A client in a loop that the test turns, and whoever it talks to."""
+
+    def __init__(self, max_rows: int = 1000, max_bytes: int = 10**9) -> None:
+        ours, theirs = socket.socketpair()
+        self.supervisor = ControlChannel(theirs)
+        self.loop = SelectorLoop()
+        self.counters = Counters.create(2)
+        self.messages: list[dict[str, Any]] = []
+        self.lost: list[bool] = []
+        self.workers: dict[int, FakeWorker] = {}
+        self.outcomes: list[list[Outcome]] = []
+        self.client = Client(
+            self.loop,
+            ControlChannel(ours),
+            self.counters.slot(1),
+            self.counters,
+            compile=lambda snapshot: snapshot,
+            max_rows=max_rows,
+            max_bytes=max_bytes,
+            on_message=self.messages.append,
+            on_lost=lambda: self.lost.append(True),
+        )
+
+    def publish(self, *new: int, group: str = "default", generation: int = 1) -> None:
+        """A snapshot in which these workers have appeared."""
+        theirs = []
+        for id in new:
+            worker_end, front_end = socket.socketpair()
+            self.workers[id] = FakeWorker(id, worker_end)
+            theirs.append(front_end)
+        workers = [{"id": id, "group": group, "generation": generation} for id in new]
+        snapshot = {"type": "snapshot", "serial": len(self.workers), "models": [], "workers": workers, "links": [*new]}
+        self.supervisor.send(snapshot, [sock.fileno() for sock in theirs], owned=theirs)
+        self.turn()
+
+    def submit(self, *values: float, deadline: float = FAR, target: Target = TARGET) -> Ticket:
+        items = [(1, [column(value)]) for value in values]
+        ticket = self.client.submit(target, items, deadline, self.outcomes.append)
+        self.turn()
+        return ticket
+
+    def turn(self) -> None:
+        """One pass of the loop, and all that the workers can read after it."""
+        self.loop.turn(0)
+        self.client.flush()
+        for worker in self.workers.values():
+            if worker.connection.fileno() >= 0:
+                with suppress(ConnectionLost):
+                    worker.read()
+
+    def end(self) -> None:
+        self.client.close()
+        self.supervisor.close()
+        self.loop.close()
+        self.counters.close()
+        for worker in self.workers.values():
+            worker.die()
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    made = Desk()
+    yield made
+    made.end()
+
+
+def values(outcomes: list[Outcome]) -> list[float]:
+    found = []
+    for outcome in outcomes:
+        assert isinstance(outcome, Answer)
+        found += outcome.outputs[0].ravel().tolist()
+    return found
+
+
+# -- items and answers ----------------------------------------------------------------------------------------------
+
+
+def test_outcomes_come_together_and_in_order_whatever_the_order_of_the_answers(desk: Desk) -> None:
+    desk.publish(1)
+    desk.submit(1, 2, 3)
+    worker = desk.workers[1]
+    first, second, third = worker.items
+    worker.answer(third)
+    worker.fail(first)
+    desk.turn()
+    assert desk.outcomes == []
+    worker.answer(second)
+    desk.turn()
+    ((failed, *answered),) = desk.outcomes
+    assert isinstance(failed, ItemFailed)
+    assert failed.reason == "model_error"
+    assert values(answered) == [4.0, 6.0]
+    assert desk.client.in_flight == 0
+
+
+def test_an_answer_brings_its_timings(desk: Desk) -> None:
+    desk.publish(1)
+    desk.submit(1)
+    (id,) = desk.workers[1].items
+    desk.workers[1].answer(id)
+    desk.turn()
+    (answer,) = desk.outcomes[0]
+    assert isinstance(answer, Answer)
+    assert (answer.queue_us, answer.batch_rows) == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (Failure.MODEL_ERROR, ItemFailed),
+        (Failure.BAD_OUTPUT, ItemFailed),
+        (Failure.QUEUE_FULL, QueueFull),
+        (Failure.DEADLINE, DeadlineExceeded),
+        (Failure.CANCELLED, Cancelled),
+        (Failure.UNKNOWN_MODEL, NoWorker),
+    ],
+)
+def test_every_failure_has_its_error(desk: Desk, code: Failure, error: type[Exception]) -> None:
+    desk.publish(1)
+    desk.submit(1)
+    (id,) = desk.workers[1].items
+    desk.workers[1].fail(id, code)
+    desk.turn()
+    assert [type(outcome) for outcome in desk.outcomes[0]] == [error]
+
+
+def test_items_go_where_least_is_in_flight(desk: Desk) -> None:
+    desk.publish(1, 2)
+    for value in range(10):
+        desk.submit(value)
+    assert [len(worker.items) for worker in desk.workers.values()] == [5, 5]
+
+
+def test_a_large_item_travels_whole(desk: Desk) -> None:
+    desk.publish(1)
+    rows = np.zeros((PART_BYTES, 1), np.float32)
+    desk.client.submit(TARGET, [(len(rows), [rows])], FAR, desk.outcomes.append)
+    worker = desk.workers[1]
+    wait_until(lambda: desk.turn() or worker.items, SOON_S, "the item")
+    assert [len(frame.payload) for frame in worker.items.values()] == [rows.nbytes]
+
+
+def test_a_request_without_items_is_done_at_once(desk: Desk) -> None:
+    desk.publish(1)
+    desk.submit()
+    assert desk.outcomes == [[]]
+
+
+def test_what_cannot_be_encoded_leaves_no_half_request_behind(desk: Desk) -> None:
+    desk.publish(1)
+    items = [(1, [column(1)]), (1, [np.zeros((1, 1), np.complex64)])]
+    with pytest.raises(KeyError):
+        desk.client.submit(TARGET, items, FAR, desk.outcomes.append)
+    desk.turn()
+    assert (desk.client.in_flight, desk.workers[1].items, desk.outcomes) == (0, {}, [])
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [Target("other", 1, 0), Target("default", 2, 0)], ids=["group", "generation"])
+def test_without_a_worker_that_holds_the_model_nothing_is_sent(desk: Desk, target: Target) -> None:
+    with pytest.raises(NoWorker):
+        desk.submit(1)
+    desk.publish(1)
+    with pytest.raises(NoWorker):
+        desk.submit(1, target=target)
+
+
+def test_more_rows_than_allowed_are_refused_until_some_are_answered() -> None:
+    desk = Desk(max_rows=3)
+    try:
+        desk.publish(1)
+        desk.submit(1, 2)
+        with pytest.raises(QueueFull):
+            desk.submit(3, 4)
+        desk.submit(3)
+        desk.workers[1].answer(next(iter(desk.workers[1].items)))
+        desk.turn()
+        desk.submit(4)
+        assert desk.client.in_flight == 3
+    finally:
+        desk.end()
+
+
+def test_an_idle_worker_takes_a_request_larger_than_the_bound() -> None:
+    desk = Desk(max_rows=3)
+    try:
+        desk.publish(1)
+        desk.submit(*range(10))
+        assert len(desk.workers[1].items) == 10
+    finally:
+        desk.end()
+
+
+def test_more_bytes_than_allowed_are_refused() -> None:
+    desk = Desk(max_bytes=1000)
+    try:
+        desk.publish(1)
+        rows = np.zeros((10 * PART_BYTES, 1), np.float32)
+        desk.client.submit(TARGET, [(1, [rows])], FAR, desk.outcomes.append)
+        with pytest.raises(QueueFull):
+            desk.submit(1)
+    finally:
+        desk.end()
+
+
+# -- deadlines and withdrawal -----------------------------------------------------------------------------------------
+
+
+def test_what_is_late_is_given_up_and_withdrawn_and_its_answer_dropped(desk: Desk) -> None:
+    desk.publish(1)
+    desk.submit(1, deadline=10.0)
+    desk.submit(2, deadline=20.0)
+    assert desk.client.expire(9.9) == 10.0
+    assert desk.outcomes == []
+    assert desk.client.expire(10.0) == 20.0
+    desk.turn()
+    assert [type(outcome) for outcome in desk.outcomes[0]] == [DeadlineExceeded]
+    worker = desk.workers[1]
+    late, on_time = worker.items
+    assert worker.cancelled == [late]
+    worker.answer(late)
+    worker.answer(on_time)
+    desk.turn()
+    assert values(desk.outcomes[1]) == [4.0]
+    assert len(desk.outcomes) == 2
+    assert desk.client.expire(30.0) == FAR
+
+
+def test_a_request_withdrawn_is_still_answered_once(desk: Desk) -> None:
+    desk.publish(1)
+    ticket = desk.submit(1, 2)
+    first, second = desk.workers[1].items
+    desk.workers[1].answer(first)
+    desk.turn()
+    desk.client.withdraw(ticket)
+    desk.turn()
+    assert desk.workers[1].cancelled == [second]
+    desk.workers[1].fail(second, Failure.CANCELLED)
+    desk.turn()
+    assert [type(outcome) for outcome in desk.outcomes[0]] == [Answer, Cancelled]
+    desk.client.withdraw(ticket)
+    desk.turn()
+    assert desk.workers[1].cancelled == [second]
+
+
+# -- deaths -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_items_of_a_dead_worker_go_to_another_once(desk: Desk) -> None:
+    desk.publish(1, 2)
+    desk.submit(1)
+    (dead, other) = sorted(desk.workers.values(), key=lambda worker: -len(worker.items))
+    dead.die()
+    desk.turn()
+    desk.turn()
+    (id,) = other.items
+    other.answer(id)
+    desk.turn()
+    assert values(desk.outcomes[0]) == [2.0]
+    assert desk.counters.read()["inference_retries_total", ()] == [1.0]
+
+
+def test_an_item_that_outlived_two_workers_is_not_tried_a_third_time(desk: Desk) -> None:
+    desk.publish(1, 2, 3)
+    desk.submit(1)
+    for _ in range(2):
+        (holder,) = [worker for worker in desk.workers.values() if worker.items]
+        holder.items.clear()
+        holder.die()
+        desk.turn()
+        desk.turn()
+    assert [type(outcome) for outcome in desk.outcomes[0]] == [NoWorker]
+
+
+def test_without_another_worker_its_items_fail_at_once(desk: Desk) -> None:
+    desk.publish(1)
+    desk.submit(1)
+    desk.workers[1].die()
+    desk.turn()
+    assert [type(outcome) for outcome in desk.outcomes[0]] == [NoWorker]
+    with pytest.raises(NoWorker):
+        desk.submit(2)
+
+
+def test_a_death_that_is_noticed_while_writing_fails_nobody_else(desk: Desk) -> None:
+    """The items of the lost link were handed over in the middle of a walk over the links to write to."""
+    desk.publish(1, 2)
+    desk.workers[1].die()
+    for value in range(6):
+        desk.client.submit(TARGET, [(1, [column(value)])], FAR, desk.outcomes.append)
+    desk.client.flush()
+    desk.turn()
+    desk.turn()
+    for id in desk.workers[2].items:
+        desk.workers[2].answer(id)
+    desk.turn()
+    assert sorted(value for outcomes in desk.outcomes for value in values(outcomes)) == [0, 2, 4, 6, 8, 10]
+
+
+def test_what_a_worker_answered_before_it_died_counts(desk: Desk) -> None:
+    desk.publish(1)
+    desk.submit(1)
+    worker = desk.workers[1]
+    worker.answer(next(iter(worker.items)))
+    worker.die()
+    desk.client.submit(TARGET, [(1, [column(2)])], FAR, desk.outcomes.append)
+    desk.client.flush()  # meets the death before the answer
+    desk.turn()
+    assert values(desk.outcomes[0]) == [2.0]
+    assert [type(outcome) for outcome in desk.outcomes[1]] == [NoWorker]
+
+
+def test_a_large_item_can_be_tried_again(desk: Desk) -> None:
+    desk.publish(1)
+    rows = np.ones((2 * PART_BYTES, 1), np.float32)
+    desk.client.submit(TARGET, [(len(rows), [rows])], FAR, desk.outcomes.append)
+    desk.client.flush()
+    desk.publish(2)
+    desk.workers[1].die()
+    other = desk.workers[2]
+    wait_until(lambda: desk.turn() or other.items, SOON_S, "the item")
+    assert [frame.payload for frame in other.items.values()] == [rows.tobytes()]
+
+
+def test_a_worker_that_speaks_nonsense_is_as_good_as_dead(desk: Desk) -> None:
+    desk.publish(1)
+    desk.submit(1)
+    desk.workers[1].connection.socket.send(b"nonsense" * 20)
+    desk.turn()
+    assert [type(outcome) for outcome in desk.outcomes[0]] == [NoWorker]
+
+
+# -- the supervisor ---------------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_becomes_the_view_and_is_acknowledged(desk: Desk) -> None:
+    assert desk.client.view["serial"] == 0
+    desk.publish(1)
+    assert desk.client.view["serial"] == 1
+    assert desk.supervisor.receive() == [({"type": "acknowledged", "serial": 1}, [])]
+
+
+def test_other_messages_are_passed_on(desk: Desk) -> None:
+    desk.supervisor.send({"type": "drain", "timeout_s": 1.0})
+    desk.turn()
+    assert desk.messages == [{"type": "drain", "timeout_s": 1.0}]
+
+
+def test_the_end_of_the_supervisor_is_told(desk: Desk) -> None:
+    desk.supervisor.close()
+    desk.turn()
+    assert desk.lost
+
+
+def test_closing_ends_what_is_in_flight() -> None:
+    desk = Desk()
+    desk.publish(1, 2)
+    desk.submit(1)
+    desk.end()
+    assert [type(outcome) for outcome in desk.outcomes[0]] == [NoWorker]
+
+
+# -- anything, in any order -------------------------------------------------------------------------------------------
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Requests, answers, deaths and deadlines in any order: each request is told its outcomes exactly once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.desk = Desk(max_rows=20)
+        self.told: dict[int, list[Outcome]] = {}
+        self.asked: dict[int, list[float]] = {}
+        self.tickets: dict[int, Ticket] = {}
+        self.now = 0.0
+
+    def alive(self) -> list[FakeWorker]:
+        return [worker for worker in self.desk.workers.values() if worker.connection.fileno() >= 0]
+
+    @precondition(lambda self: len(self.alive()) < 4)
+    @rule()
+    def start_worker(self) -> None:
+        self.desk.publish(len(self.desk.workers) + 1)
+
+    @rule(values=st.lists(st.integers(0, 1000).map(float), max_size=5), patience=st.integers(1, 5))
+    def submit(self, values: list[float], patience: int) -> None:
+        number = len(self.asked)
+
+        def done(outcomes: list[Outcome]) -> None:
+            assert number not in self.told, "told twice"
+            self.told[number] = outcomes
+
+        items = [(1, [column(value)]) for value in values]
+        try:
+            ticket = self.desk.client.submit(TARGET, items, self.now + patience, done)
+        except (NoWorker, QueueFull):
+            return
+        self.asked[number] = values
+        self.tickets[number] = ticket
+
+    @rule(data=st.data(), fails=st.booleans())
+    def answer(self, data: st.DataObject, fails: bool) -> None:
+        pending = [(worker, id) for worker in self.alive() for id in worker.items]
+        if not pending:
+            return
+        worker, id = data.draw(st.sampled_from(pending))
+        (worker.fail if fails else worker.answer)(id)
+        del worker.items[id]
+
+    @precondition(lambda self: self.alive())
+    @rule(data=st.data())
+    def kill(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.alive())).die()
+
+    @precondition(lambda self: self.tickets)
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        self.desk.client.withdraw(self.tickets[data.draw(st.sampled_from(sorted(self.tickets)))])
+
+    @rule()
+    def turn(self) -> None:
+        self.desk.turn()
+
+    @rule()
+    def time_passes(self) -> None:
+        self.now += 1
+        self.desk.client.expire(self.now)
+
+    @invariant()
+    def what_is_told_is_right(self) -> None:
+        for number, outcomes in self.told.items():
+            assert len(outcomes) == len(self.asked.get(number, []))
+            for value, outcome in zip(self.asked.get(number, []), outcomes, strict=True):
+                assert not isinstance(outcome, Answer) or outcome.outputs[0].item() == value * 2
+
+    def teardown(self) -> None:
+        self.desk.client.expire(FAR)
+        assert self.desk.client.in_flight == 0
+        assert self.told.keys() == self.asked.keys()
+        assert all(link.rows == 0 for link in self.desk.client._links.values())
+        self.desk.end()
+
+
+AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnyOrder = AnyOrder.TestCase
+
+
+# -- real workers -----------------------------------------------------------------------------------------------------
+
+
+def test_with_two_workers_a_death_in_the_middle_of_a_batch_fails_nothing() -> None:
+    with gate() as a_gate, supervised([a_gate.model()], workers=2) as server, ThreadPoolExecutor() as pool:
+        wait_until(lambda: len(server.client.view["workers"]) == 2, SOON_S, "both workers")
+        waiting = pool.submit(server.call, "gated", [1.0])
+        first = a_gate.next_call()
+        server.kill(first.pid)
+        second = a_gate.next_call()
+        assert second.pid != first.pid
+        assert second.values == [1.0]
+        second.let_go()
+        assert values(waiting.result()) == [2.0]
+        assert server.client.counters.read()["inference_retries_total", ()] == [1.0]
+        wait_until(lambda: len(server.client.view["workers"]) == 2, SOON_S, "two workers again")
+
+
+def test_with_one_worker_a_death_in_the_middle_of_a_batch_is_told_at_once() -> None:
+    with gate() as a_gate, supervised([a_gate.model()]) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.call, "gated", [1.0])
+        before = server.client.view["workers"]
+        server.kill(a_gate.next_call().pid)
+        (outcome,) = waiting.result(2.0)  # its deadline is further away
+        assert isinstance(outcome, NoWorker)
+        a_gate.open()
+        wait_until(lambda: server.client.view["workers"] not in ([], before), SOON_S, "another worker")
+        assert values(server.call("gated", [3.0])) == [6.0]

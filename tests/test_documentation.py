@@ -1,0 +1,54 @@
+"""The documents say what the code does: settings, routes, error codes, metrics, exit codes."""
+
+from __future__ import annotations
+
+import runpy
+
+import pytest
+
+import inference_server
+from batching.families import METRICS
+from front.exchange import MESSAGES, STATUS
+from front.settings import Settings
+from tests.harness import ROOT
+
+README = (ROOT / "README.md").read_text()
+DOCS = runpy.run_path(str(ROOT / "scripts" / "update_docs.py"), run_name="docs")
+NOT_YET = {"UNAUTHORIZED", "FORBIDDEN", "REQUEST_TIMEOUT", "WRONG_HOST", "NOT_IMPLEMENTED", "CLIENT_GONE"}
+
+
+def test_the_settings_table_and_env_example_are_what_the_code_says() -> None:
+    assert DOCS["readme"](README) == README, "run scripts/update_docs.py"
+    assert DOCS["env_example"]() == (ROOT / ".env.example").read_text(), "run scripts/update_docs.py"
+
+
+def test_env_example_is_the_default_settings() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    environ = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert Settings.from_environment(environ) == Settings()
+
+
+@pytest.mark.parametrize("code", sorted(STATUS.keys() - NOT_YET))
+def test_every_error_code_is_in_the_readme_with_its_status(code: str) -> None:
+    (row,) = [line for line in README.splitlines() if line.startswith("|") and f"`{code}`" in line]
+    assert str(STATUS[code]) in row
+
+
+def test_every_message_belongs_to_a_code() -> None:
+    assert MESSAGES.keys() <= STATUS.keys()
+
+
+@pytest.mark.parametrize("route", ["/health", "/ready", "/metrics", "/models", "/predict", "/classify"])
+def test_every_route_is_in_the_readme(route: str) -> None:
+    assert f" {route}`" in README
+
+
+def test_every_metric_is_in_the_readme() -> None:
+    missing = [metric.name for metric in METRICS if f"`{metric.name}`" not in README]
+    assert missing == []
+
+
+def test_exit_codes_are_in_the_readme() -> None:
+    said = README[README.index("Exit codes:") :]
+    for code in (inference_server.EXIT_USAGE, inference_server.EXIT_MODEL, inference_server.EXIT_ADDRESS):
+        assert f" {code} " in said[:400]
