@@ -255,11 +255,14 @@ class Supervisor:
         self._selector.register(child.channel, selectors.EVENT_READ, lambda: self._hear(child))
         return child
 
-    def _take_slot(self) -> int:
+    def _has_slot(self) -> bool:
         for held in [held for held in self._held_slots if not _is_alive(held[1])]:
             self._held_slots.remove(held)
             self._free_slot(held[0])
-        if not self._free_slots:
+        return bool(self._free_slots)
+
+    def _take_slot(self) -> int:
+        if not self._has_slot():
             raise StartupFailed(f"more than {SLOTS - 2} processes")
         return self._free_slots.pop()
 
@@ -291,7 +294,7 @@ class Supervisor:
             sock, _ = self._attach_listener.accept()  # type: ignore[union-attr]
         except OSError:
             return
-        if not self._free_slots:
+        if not self._has_slot():
             log.warning("a front cannot attach: all %d places are taken", SLOTS)
             sock.close()
             return
@@ -492,7 +495,7 @@ class Supervisor:
                 entry = {"name": key[0], "version": key[1], **common, "index": index, "description": None, "costs": {}}
                 if key in loaded:
                     state = "READY" if group.name in ready_groups else "LOADING"
-                    reason = None if state == "READY" else "its worker is being restarted"
+                    reason = None if state == "READY" else failed.get(key, "its worker is being restarted")
                     entry |= {**loaded[key], "state": state, "reason": reason}
                 else:
                     entry |= {"state": "FAILED" if key in failed else "LOADING", "reason": failed.get(key)}

@@ -18,15 +18,16 @@ Everything is resolved: what a symbolic link would fetch from outside the folder
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Literal
 
+from models.contract_file import read_contract
 from models.errors import LoadError
 
 Kind = Literal["keras", "h5", "saved_model"]
@@ -36,10 +37,10 @@ VERSION = re.compile(r"[0-9]{1,18}")
 HERE = Path(__file__).resolve().parent
 DEFAULT_FOLDER = HERE / "saved"
 DEFAULT_FILE = HERE / "dummy_model.keras"
-MAX_CONTRACT_BYTES = 4 * 1024 * 1024  # examples may hold a picture or two
 
 _KINDS: dict[str, Kind] = {".keras": "keras", ".h5": "h5"}
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_CHECKPOINT = b"_CHECKPOINTABLE_OBJECT_GRAPH"  # in every graph that restores what TensorFlow 2 saved
 _SHARD = re.compile(r"variables\.data-[0-9]{5}-of-([0-9]{5})")
 
 
@@ -94,7 +95,7 @@ def scan(root: Path, *, allow_h5: bool = False) -> list[ModelReference]:
     if not root.is_dir():
         raise LoadError(f"{root.name} is not a folder of models")
     place = _Place(root, allow_h5=allow_h5)
-    found = [reference for entry in _visible(root) for reference in place.entry(entry)]
+    found = [reference for entry in _visible(root) for reference in place.references(entry)]
     return _without_twins(sorted(found, key=lambda one: (one.name, int(one.version), one.version)))
 
 
@@ -123,28 +124,6 @@ def single(path: Path, *, allow_h5: bool = False) -> list[ModelReference]:
     return _some(scan(resolved, allow_h5=allow_h5), path)
 
 
-def read_contract(path: str | Path) -> dict[str, Any]:
-    """What a user wrote in a contract file, unchecked but for JSON itself.
-
-    Raises LoadError for what is no JSON object, has a key twice, or is unreasonably large.
-    """
-    try:
-        if Path(path).stat().st_size > MAX_CONTRACT_BYTES:
-            raise LoadError(f"the contract file is larger than {MAX_CONTRACT_BYTES // 1024**2} MiB")
-        data = json.loads(Path(path).read_bytes(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise LoadError(f"the contract file is not valid JSON: line {error.lineno}, column {error.colno}") from None
-    except UnicodeDecodeError:
-        raise LoadError("the contract file is not UTF-8") from None
-    except RecursionError:
-        raise LoadError("the contract file is nested too deeply") from None
-    except OSError as error:
-        raise LoadError(f"the contract file cannot be read: {error.strerror}") from None
-    if not isinstance(data, dict):
-        raise LoadError("the contract file is not a JSON object")
-    return data
-
-
 class _Place:
     """One folder of models: what may be read from it, and how an entry becomes references."""
 
@@ -152,8 +131,14 @@ class _Place:
         self.roots = roots
         self.allow_h5 = allow_h5
 
-    def entry(self, path: Path) -> Iterator[ModelReference]:
-        """The references of one entry of a folder of models; none for what has nothing to do with models."""
+    def references(self, path: Path) -> list[ModelReference]:
+        """Those of one entry of a folder of models; none for what has nothing to do with models."""
+        try:
+            return list(self._entry(path))
+        except OSError as error:
+            return [ModelReference(path.stem, "1", str(path), "saved_model", refusal=_unreadable(error))]
+
+    def _entry(self, path: Path) -> Iterator[ModelReference]:
         if path.suffix in _KINDS and not path.is_dir():
             yield self.file(path, path.stem, path.with_name(f"{path.stem}.contract.json"))
         elif path.is_dir():
@@ -202,9 +187,9 @@ class _Place:
         self, reference: ModelReference, fault: Callable[[], str | None], contracts: list[Path]
     ) -> ModelReference:
         """The reference with its path resolved, its contract found, and its refusal if there is any reason for one."""
-        path = Path(reference.path).resolve()
+        path = _real(Path(reference.path))
         contract = next((one for one in contracts if one.exists()), None)
-        resolved_contract = None if contract is None else contract.resolve()
+        resolved_contract = None if contract is None else _real(contract)
         reference = replace(
             reference,
             path=str(path),
@@ -235,10 +220,15 @@ class _Place:
         inside = [path, *([contract] if contract else [])]
         if path.is_dir():
             for folder, folders, files in os.walk(path):
-                inside += [Path(folder, one).resolve() for one in folders + files if Path(folder, one).is_symlink()]
+                inside += [_real(Path(folder, one)) for one in folders + files if Path(folder, one).is_symlink()]
         if all(any(one.is_relative_to(root) for root in self.roots) for one in inside):
             return None
         return "a symbolic link leads outside the folder of models"
+
+
+def _real(path: Path) -> Path:
+    """Without links. Unlike Path.resolve it has an answer for a link that leads to itself, too."""
+    return Path(os.path.realpath(path))
 
 
 def _existing(path: Path) -> Path:
@@ -288,7 +278,11 @@ def _guarded(fault: Callable[[], str | None]) -> str | None:
     try:
         return fault()
     except OSError as error:
-        return f"it cannot be read: {error.strerror}"
+        return _unreadable(error)
+
+
+def _unreadable(error: OSError) -> str:
+    return f"it cannot be read: {error.strerror}"
 
 
 def _file_fault(path: Path) -> str | None:
@@ -302,25 +296,16 @@ def _file_fault(path: Path) -> str | None:
 
 
 def _saved_model_fault(folder: Path) -> str | None:
-    """What is missing of a SavedModel. One without any variables is whole: TensorFlow 1 wrote such."""
+    """What is missing of a SavedModel. TensorFlow 1 wrote some that have no variables."""
     copying = "(is it still being copied?)"
     if not (folder / "saved_model.pb").stat().st_size:
         return f"its saved_model.pb is empty {copying}"
     variables = folder / "variables"
     if not variables.is_dir():
-        return None
+        with (folder / "saved_model.pb").open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as graph:
+            restores = graph.find(_CHECKPOINT) != -1
+        return f"its variables folder is missing {copying}" if restores else None
     shards = [found for entry in _visible(variables) if (found := _SHARD.fullmatch(entry.name))]
     if not (variables / "variables.index").exists() or len(shards) != int(shards[0][1] if shards else 1):
         return f"files are missing in its variables folder {copying}"
     return None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise LoadError("the contract file has a key twice in one object")
-    return result
-
-
-def _no_constant(name: str) -> Any:
-    raise LoadError(f"the contract file has {name}, which is not JSON")

@@ -17,8 +17,9 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from models.contract import Contract
+from models.contract_file import read_contract
 from models.errors import LoadError
-from models.repository import ModelReference, read_contract
+from models.repository import ModelReference
 
 if TYPE_CHECKING:
     from models.execution import LoadedModel

@@ -117,6 +117,7 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                start_new_session=True,  # so that a test can signal the whole group
             )
         self.pid = self.process.pid
         assert self.process.stdin
@@ -234,6 +235,16 @@ class Supervised(Server):
         """The model's entry once it is in this state."""
         wait_until(lambda: self.client.view["serial"], SOON_S, "a first snapshot")
         return wait_until(lambda: self.model(name)["state"] == state and self.model(name), SOON_S, f"{name} is {state}")
+
+    def until_replaced(self, workers: list[dict[str, Any]]) -> None:
+        """Wait until there are as many workers as in these entries of an older snapshot, and others."""
+        ids = {worker["id"] for worker in workers}
+
+        def replaced() -> bool:
+            now = self.client.view["workers"]
+            return len(now) == len(workers) and {worker["id"] for worker in now} != ids
+
+        wait_until(replaced, SOON_S, "another worker is ready")
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def test_an_object_comes_back_as_it_was_written(value: dict[str, Any]) -> None:
     ],
 )
 def test_what_is_not_json_is_refused_with_its_position(body: bytes, message: str, expected: str) -> None:
-    with pytest.raises(BadInput, match="^the body ") as caught:
+    with pytest.raises(BadInput, match=r"^the body ") as caught:
         loads(body)
     assert message in caught.value.message
     assert caught.value.path is None
@@ -60,7 +60,7 @@ def test_what_is_not_json_is_refused_with_its_position(body: bytes, message: str
 
 @pytest.mark.parametrize("body", [b"[1]", b'"secret"', b"3", b"null", b"true"])
 def test_the_body_must_be_an_object(body: bytes) -> None:
-    with pytest.raises(BadInput, match="^the body must be a JSON object, got ") as caught:
+    with pytest.raises(BadInput, match=r"^the body must be a JSON object, got ") as caught:
         loads(body)
     assert caught.value.path == ""
 
@@ -89,7 +89,7 @@ def test_a_key_given_twice_is_found_where_the_slower_parser_gives_up_or_would_ta
     deep = b'{"a": ' + b"[" * 1015 + b'{"b": 1, "b": 2}' + b"]" * 1015 + b"}"
     long = b'{"a": 1, "a": 2, "b": [' + b"0.125," * 200_000 + b"0]}"
     for body in (deep, long):
-        with pytest.raises(BadInput, match="^a key is given twice$") as caught:
+        with pytest.raises(BadInput, match=r"^a key is given twice$") as caught:
             loads(body)
         assert caught.value.path == ""
 

@@ -1,4 +1,4 @@
-"""Real models of every kind, loaded, warmed up and run: the same numbers as when called directly, never traced again."""
+"""Real models of every kind, loaded, warmed up and run: the numbers of a direct call, and never traced again."""
 
 from __future__ import annotations
 

@@ -1,0 +1,383 @@
+"""The supervisor and its workers: starting, dying, replacing, draining; real processes and real signals, no HTTP.
+
+With fronts: test_supervisor_fronts.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batching.client import Answer, Outcome
+from batching.control import ControlChannel
+from inference_server import EXIT_MODEL
+from tests.harness import ROOT, SOON_S, Supervised, gate, supervised, wait_until
+
+GOOD = {"name": "good"}
+
+
+def values(outcomes: list[Outcome]) -> list[float]:
+    found = []
+    for outcome in outcomes:
+        assert isinstance(outcome, Answer), outcome
+        found += outcome.outputs[0].ravel().tolist()
+    return found
+
+
+def counted(server: Supervised, name: str, *labels: str) -> float:
+    return server.client.counters.read().get((name, labels), [0.0])[0]
+
+
+def say_to(server: Supervised, *data: bytes) -> socket.socket:
+    """A connection to the attach socket by somebody who is no front."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(str(Path(server.folder) / "socket"))
+    for piece in data:
+        sock.sendall(piece)
+    return sock
+
+
+# -- starting ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_can_be_served_is_served_beside_what_cannot() -> None:
+    models = [{"name": "a", "kind": "refuses"}, GOOD, {"name": "c", "kind": "broken"}]
+    with supervised(models, refused=[{"name": "d", "version": "1", "reason": "it is no model"}]) as server:
+        states = {model["name"]: (model["state"], model["reason"]) for model in server.client.view["models"]}
+        assert states == {
+            "a": ("FAILED", "it is refused by design"),
+            "good": ("READY", None),
+            "c": ("FAILED", "loading failed; the server's log has the details"),
+            "d": ("FAILED", "it is no model"),
+        }
+        assert values(server.call("good", [1.0])) == [2.0]
+
+
+def test_what_a_broken_loader_says_is_in_the_log_and_nowhere_else() -> None:
+    with supervised([GOOD, {"name": "c", "kind": "broken"}]) as server:
+        assert "secret detail" in server.log
+        assert "secret" not in json.dumps(server.client.view)
+
+
+@pytest.mark.parametrize("kind", ["refuses", "slow_refusal", "dies"])
+def test_a_group_that_cannot_start_leaves_the_others_alone(kind: str) -> None:
+    bad = {"name": "bad", "kind": kind, "seconds": 1.0}
+    with supervised({"default": [GOOD], "bad": [bad]}) as server:  # and it is announced that the rest is ready
+        entry = server.model("bad")
+        assert entry["state"] == "FAILED"
+        assert entry["reason"]
+        assert values(server.call("good", [1.0])) == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("groups", "reasons"),
+    [
+        ([{"name": "a", "kind": "refuses"}], ["model a version 1 cannot be served: it is refused by design"]),
+        (
+            {"one": [{"name": "a", "kind": "refuses"}], "two": [{"name": "b", "kind": "broken"}]},
+            ["model a version 1 cannot be served: it is refused by design", "model b version 1 cannot be served"],
+        ),
+        ([{"name": "a", "kind": "dies"}], ["model a version 1", "died 3 times before it was ready (SIGABRT)"]),
+        ({}, ["there is no model to serve"]),
+    ],
+    ids=["refused", "two groups", "dies while loading", "none"],
+)
+def test_when_nothing_can_be_served_it_ends_and_says_why(groups: Any, reasons: list[str]) -> None:
+    started = time.monotonic()
+    with supervised(groups, wait=False, attach=False) as server:
+        server.expected_exit = EXIT_MODEL
+        assert server.wait() == EXIT_MODEL
+        (line,) = [line for line in server.log.splitlines() if line.startswith("reason: ")]
+        assert all(reason in line for reason in reasons)
+        assert "secret" not in line
+        if "died" in line:  # half a second, then a whole one between the tries
+            assert time.monotonic() - started > 1.5
+            assert "the next worker starts in 1.0 s" in server.log
+
+
+def test_a_report_and_snapshots_larger_than_a_sockets_buffer_arrive() -> None:
+    models = [{"name": name, "description_bytes": 1_000_000} for name in ("a", "b", "c")]
+    with supervised(models) as server, closing(server.attach()) as another:
+        assert another.wait_until(lambda view: view["serial"] > 0, SOON_S)
+        for client in (server.client, another):
+            assert [len(model["description"]["description"]) for model in client.view["models"]] == [1_000_000] * 3
+        assert values(server.call("c", [1.0])) == [2.0]
+
+
+# -- dying and being replaced -----------------------------------------------------------------------------------------
+
+
+def test_a_worker_killed_while_idle_is_replaced_and_answers_again() -> None:
+    with supervised([GOOD]) as server:
+        assert values(server.call("good", [1.0])) == [2.0]
+        before, pid = server.client.view["workers"], server.worker()
+        server.kill(pid)
+        assert server.client.wait_until(lambda view: not view["workers"] or view["workers"] != before, SOON_S)
+        server.until_replaced(before)
+        assert values(server.call("good", [3.0])) == [6.0]
+        assert server.worker() != pid
+        assert counted(server, "inference_worker_deaths_total", "default", "crashed") == 1
+        assert counted(server, "inference_worker_starts_total", "default") == 2
+        assert counted(server, "inference_rows_total", "good", "1") == 2  # what the dead one counted counts
+        assert "died (SIGKILL)" in server.log
+
+
+def test_a_model_that_takes_its_process_down_is_back_soon() -> None:
+    with supervised([{"name": "m", "kind": "crash"}]) as server:
+        before = server.client.view["workers"]
+        (outcome,) = server.call("m", [666.0])
+        assert not isinstance(outcome, Answer)
+        server.until_replaced(before)
+        assert values(server.call("m", [1.0])) == [2.0]
+        assert "died (SIGABRT)" in server.log
+
+
+def test_all_workers_killed_at_once_come_back() -> None:
+    with supervised([GOOD], workers=3) as server:
+        wait_until(lambda: len(server.client.view["workers"]) == 3, SOON_S, "three workers")
+        pids = server.children("worker")
+        for pid in pids:
+            server.kill(pid)
+        wait_until(lambda: len(set(server.children("worker")) - set(pids)) == 3, SOON_S, "three others")
+        server.until_state("good", "READY")
+        wait_until(lambda: len(server.client.view["workers"]) == 3, SOON_S, "three links")
+        assert values(server.call("good", range(9))) == [2.0 * i for i in range(9)]
+
+
+def test_a_death_in_one_group_does_not_touch_another() -> None:
+    with gate() as a_gate, supervised({"default": [GOOD], "other": [a_gate.model()]}) as server:
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(server.call, "gated", [1.0])
+            call = a_gate.next_call()
+            (good,) = [pid for pid in server.children("worker") if pid != call.pid]
+            before = server.client.view["workers"]
+            server.kill(good)
+            server.until_replaced(before)
+            assert values(server.call("good", [1.0])) == [2.0]
+            call.let_go()
+            assert values(waiting.result()) == [2.0]
+
+
+def test_a_model_whose_file_has_gone_is_left_out_after_a_restart_and_the_rest_serves(tmp_path: Path) -> None:
+    file = tmp_path / "model"
+    file.touch()
+    models = [{"name": "fragile", "kind": "needs_file", "path": str(file)}, {"name": "nan", "kind": "nan"}, GOOD]
+    with supervised(models) as server:
+        before, target = server.client.view["workers"], server.target("good")
+        file.unlink()
+        server.kill(server.worker())
+        server.until_replaced(before)
+        assert (server.model("fragile")["state"], server.model("fragile")["reason"]) == ("FAILED", "its file is missing")
+        assert server.target("good") == target  # a request of the old snapshot still means the same model
+        assert values(server.call("good", [1.0])) == [2.0]
+
+
+def test_a_worker_that_cannot_load_any_more_is_tried_again_until_it_can(tmp_path: Path) -> None:
+    file = tmp_path / "model"
+    file.touch()
+    with supervised([{"name": "fragile", "kind": "needs_file", "path": str(file)}]) as server:
+        file.unlink()
+        server.kill(server.worker())
+        entry = wait_until(lambda: (m := server.model("fragile"))["reason"] == "its file is missing" and m, SOON_S, "why")
+        assert entry["state"] == "LOADING"
+        file.touch()
+        server.until_state("fragile", "READY")
+        assert values(server.call("fragile", [1.0])) == [2.0]
+        assert "the next worker starts in 0.5 s" in server.log
+
+
+# -- the supervisor's own end -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cost", [1e-5, 0.01], ids=["in the loop", "in the thread"])
+def test_when_it_is_killed_no_process_is_left_after_a_second_even_while_a_model_computes(cost: float) -> None:
+    with gate() as a_gate, supervised([a_gate.model(cost=cost)], workers=2) as server, ThreadPoolExecutor() as pool:
+        pool.submit(server.call, "gated", [1.0])
+        a_gate.next_call()
+        assert len(server.children()) == 2
+        server.kill_supervisor()
+        wait_until(lambda: not server.survivors(), 1.0, "nothing is left")
+
+
+def test_when_it_is_killed_while_it_starts_no_process_is_left() -> None:
+    with supervised([{"name": "m", "kind": "slow_refusal", "seconds": 30}], wait=False) as server:
+        wait_until(lambda: server.children("worker"), SOON_S, "a worker")
+        server.kill_supervisor()
+        wait_until(lambda: not server.survivors(), SOON_S, "nothing is left")
+
+
+def test_what_is_in_flight_is_answered_when_it_is_told_to_end() -> None:
+    with gate() as a_gate, supervised([a_gate.model()]) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.call, "gated", [1.0])
+        call = a_gate.next_call()
+        queued = pool.submit(server.call, "gated", [2.0, 3.0])
+        rows = ("inference_queue_rows", ("gated",))
+        wait_until(lambda: server.client.view and queued.running(), SOON_S, "the second request")
+        assert rows in server.client.counters.read()
+        server.signal()
+        wait_until(lambda: server.client.view["draining"], SOON_S, "the drain")
+        call.let_go()
+        a_gate.open()
+        assert values(waiting.result()) == [2.0]
+        assert values(queued.result()) == [4.0, 6.0]
+        assert server.wait() == 0
+
+
+def test_signals_to_the_whole_group_drain_too() -> None:
+    """Ctrl-C in a terminal reaches every process of the group at once."""
+    with gate() as a_gate, supervised([a_gate.model()]) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.call, "gated", [1.0])
+        call = a_gate.next_call()
+        os.killpg(server.pid, signal.SIGINT)
+        wait_until(lambda: server.client.view["draining"], SOON_S, "the drain")
+        call.let_go()
+        assert values(waiting.result()) == [2.0]
+        assert server.wait() == 0
+        assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM)])
+def test_a_second_signal_ends_it_at_once(signals: tuple[int, int]) -> None:
+    with gate() as a_gate, supervised([a_gate.model()]) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.call, "gated", [1.0])
+        a_gate.next_call()
+        server.signal(signals[0])
+        wait_until(lambda: server.client.view["draining"], SOON_S, "the drain")
+        signalled_at = time.monotonic()
+        server.signal(signals[1])
+        assert server.wait() == 0
+        assert time.monotonic() - signalled_at < 1.0
+        assert not isinstance(waiting.result()[0], Answer)
+        assert "Traceback" not in server.log
+
+
+def test_what_does_not_finish_in_time_is_ended() -> None:
+    with gate() as a_gate, supervised([a_gate.model()], drain_timeout_s=0.3) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.call, "gated", [1.0])
+        a_gate.next_call()
+        signalled_at = time.monotonic()
+        server.signal()
+        assert server.wait() == 0
+        assert 0.3 < time.monotonic() - signalled_at < 3.0
+        assert not isinstance(waiting.result()[0], Answer)
+
+
+@pytest.mark.parametrize("kind", ["slow_refusal", "dies"])
+def test_told_to_end_while_it_starts_it_ends_at_once(kind: str) -> None:
+    with supervised([{"name": "m", "kind": kind, "seconds": 30}], wait=False) as server:
+        wait_until(lambda: server.children("worker"), SOON_S, "a worker")
+        signalled_at = time.monotonic()
+        server.signal()
+        assert server.wait() == 0
+        assert time.monotonic() - signalled_at < 2.0
+
+
+# -- whoever attaches -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\4\0\0\0nope", b'\2\0\0\0{}', b'\x0c\0\0\0{"fds":  0}[]', b""],
+    ids=["HTTP", "no JSON", "no descriptors", "a message without a type", "nothing"],
+)
+def test_whoever_speaks_nonsense_to_it_harms_nobody(data: bytes) -> None:
+    with supervised([GOOD]) as server:
+        with say_to(server, data):
+            assert values(server.call("good", [1.0])) == [2.0]
+        before = server.client.view["workers"]
+        server.kill(server.worker())
+        server.until_replaced(before)  # it lives
+
+
+def test_a_front_that_does_not_read_holds_up_nobody() -> None:
+    with supervised([{"name": "m", "description_bytes": 500_000}]) as server, say_to(server):
+        for _ in range(2):
+            before = server.client.view["workers"]
+            server.kill(server.worker())
+            server.until_replaced(before)
+        assert values(server.call("m", [1.0])) == [2.0]
+
+
+ATTACH_60 = """
+import socket, sys
+from batching.control import ControlChannel
+channels = []
+for _ in range(60):
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(sys.argv[1])
+    channels.append(ControlChannel(sock))
+    channels[-1].wait(10)
+print("attached", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_places_of_fronts_that_have_gone_are_free_again() -> None:
+    with supervised([GOOD]) as server:
+        crowd = subprocess.Popen(
+            [sys.executable, "-c", ATTACH_60, str(Path(server.folder) / "socket")],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with crowd:
+            assert crowd.stdout
+            assert crowd.stdout.readline() == "attached\n"
+            with say_to(server) as refused:
+                assert refused.recv(1) == b""
+            crowd.kill()
+        wait_until(lambda: attaches(server), SOON_S, "a place")
+        assert values(server.call("good", [1.0])) == [2.0]
+
+
+def attaches(server: Supervised) -> bool:
+    channel = ControlChannel(say_to(server))
+    try:
+        channel.wait(SOON_S)
+    except Exception:  # noqa: BLE001 - refused, however
+        return False
+    finally:
+        channel.close()
+    return True
+
+
+# -- what its children can see ----------------------------------------------------------------------------------------
+
+
+def in_every_child(server: Supervised, check: Callable[[int], bool]) -> bool:
+    children = server.children()
+    return bool(children) and all(check(pid) for pid in children)
+
+
+def test_the_log_databases_url_is_in_no_childs_environment() -> None:
+    secret = "postgresql+pg8000://user:canary@localhost/db"  # noqa: S105 - a made-up one
+    with supervised([GOOD], environment={"DATABASE_URL": secret, "KEPT": "kept"}, workers=2) as server:
+        assert in_every_child(server, lambda pid: b"canary" not in Path(f"/proc/{pid}/environ").read_bytes())
+        assert in_every_child(server, lambda pid: b"KEPT=kept" in Path(f"/proc/{pid}/environ").read_bytes())
+
+
+def test_a_child_inherits_no_descriptor_of_another() -> None:
+    """Else the end of a process would not be the end of its sockets."""
+    with supervised([GOOD], workers=3) as server:
+        wait_until(lambda: len(server.client.view["workers"]) == 3, SOON_S, "three workers")
+        sockets = [
+            {link for fd in Path(f"/proc/{pid}/fd").iterdir() if (link := os.readlink(fd)).startswith("socket:")}
+            for pid in server.children()
+        ]
+        assert len(sockets) == 3
+        assert not sockets[0] & sockets[1]
+        assert not sockets[1] & sockets[2]
+        assert not sockets[0] & sockets[2]

@@ -1,0 +1,44 @@
+"""What several folders of tests share: the demo models, and real digits that they have never seen."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.harness import ROOT
+
+# Kept from run to run, since training takes most of a minute; the script makes what is missing, under a lock.
+DEMO_MODELS = ROOT / ".cache" / "demo_models"
+
+
+@pytest.fixture(scope="session")
+def demo_models() -> Path:
+    """The folder of demo models, made if need be."""
+    command = [sys.executable, str(ROOT / "scripts" / "create_demo_models.py"), "--out", str(DEMO_MODELS)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert made.returncode == 0, made.stderr
+    return DEMO_MODELS
+
+
+@pytest.fixture(scope="session")
+def held_out_digits() -> list[tuple[bytes, int]]:
+    """(PNG of 8x8 pixels, digit) of scikit-learn's real digits that the demo model was not trained on."""
+    code = (
+        "import sys; sys.path.insert(0, 'scripts'); from demo_models.digits import split_digits; import numpy; "
+        "numpy.savez(sys.stdout.buffer, *split_digits()[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT, timeout=100)
+    with np.load(io.BytesIO(done.stdout)) as arrays:
+        digits, classes = arrays["arr_0"], arrays["arr_1"]
+    found = []
+    for digit, number in zip(digits, classes, strict=True):
+        out = io.BytesIO()
+        Image.fromarray((digit.reshape(8, 8) * 255).round().astype(np.uint8)).save(out, "PNG")
+        found.append((out.getvalue(), int(number)))
+    return found
