@@ -97,7 +97,8 @@ def create_app(settings: Settings, client: Any) -> Bottle:
             except Exception as error:  # noqa: BLE001 - the one place where errors end
                 result = reply(error_response(error, my_id()))
             if isinstance(result, HTTPResponse) and "inference.counted" not in request.environ:
-                tally.add(request.route.rule, None, result.status_code, time.monotonic() - started)
+                route = "" if request.route.callback is other else request.route.rule
+                tally.add(route, None, result.status_code, time.monotonic() - started)
             return result
 
         return call
@@ -195,7 +196,7 @@ def create_app(settings: Settings, client: Any) -> Bottle:
         entry = client.view.for_route(f"/{path}")
         allowed = ["POST"] if entry else [verb for verb in ("GET", "POST") if _routed(app, request, verb, other)]
         if entry and request.method == "POST":
-            return post(entry, "contract", native.render_advanced)
+            return post(entry, f"/{path}", native.render_advanced)
         if not allowed:
             raise Refusal("NOT_FOUND", "there is no such route; GET /models lists the models")
         response = error_response(Refusal("METHOD_NOT_ALLOWED", f"this route takes {', '.join(allowed)}"), my_id())
@@ -341,7 +342,8 @@ class InferenceServer:
     """A whole server as a context manager, in processes of its own; nothing of it survives the block.
 
     models: a model, or a folder of models. Further keywords are settings. `url` is where it listens, on a free port
-    unless `port` says otherwise; `pid` is its supervisor's. Raises batching.errors.StartupFailed where no model can be served.
+    unless `port` says otherwise; `pid` is its supervisor's. Raises batching.errors.StartupFailed where no
+    model can be served.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ from waitress.task import WSGITask
 
 from batching.client import Client, Handle, Outcome, Target, Ticket
 from batching.counters import Gauge
-from batching.errors import BatchingError, QueueFull
+from batching.errors import QueueFull
 
 log = logging.getLogger("inference.front")
 
@@ -197,7 +197,7 @@ class Front:
                 exchange.deadline,
                 lambda outcomes: channel.answer(exchange.answer(outcomes)),
             )
-        except BatchingError as error:
+        except Exception as error:  # noqa: BLE001 - no worker, a full queue, or a defect of ours: this request's alone
             channel.answer(exchange.fail(error))
 
     # -- drain -----------------------------------------------------------------------------------------------------
@@ -250,7 +250,13 @@ class Serving:
     def serve_all(self) -> None:
         """Serve what is ready; a channel whose next request is here already is queued again and served, too."""
         while self._ready:
-            self._ready.popleft().service()
+            channel = self._ready.popleft()
+            try:
+                channel.service()
+            except Exception:
+                # A defect of ours costs this connection, not the loop and with it everybody else's.
+                log.exception("a connection is dropped")
+                channel.handle_close()
 
     def set_thread_count(self, count: int) -> None:
         """There are none."""
@@ -357,10 +363,7 @@ class Channel(HTTPChannel):
         if not deferred:
             self.answer(Response(head[0], head[1], b"".join(chunks)))
             return
-        try:
-            front.begin(deferred[0], self)
-        except Exception as error:  # noqa: BLE001 - a defect of ours must not end the loop for everybody
-            self.answer(deferred[0].fail(error))
+        front.begin(deferred[0], self)
 
     def answer(self, response: Response) -> None:
         """Write the answer to the first request, and go on to the next. A client that has gone is not an error."""
@@ -373,8 +376,9 @@ class Channel(HTTPChannel):
             return
         request = self.requests[0]
         keep = self._keeps_alive(request)
-        data = _head(response, request.version, keep) + (b"" if request.command == "HEAD" else response.body)
-        self._write(data)
+        # A request that the parser gave up on early has no command.
+        is_head = getattr(request, "command", "") == "HEAD"
+        self._write(_head(response, request.version, keep, is_head) + (b"" if is_head else response.body))
         self.last_activity = time.time()
         if not keep:
             self._forget_requests()
@@ -432,11 +436,15 @@ def _http_date() -> str:
     return _date[1]
 
 
-def _head(response: Response, version: str, keep: bool) -> bytes:
+def _head(response: Response, version: str, keep: bool, is_head: bool) -> bytes:
+    """The head of an answer. The answer to HEAD has the length that its GET would have, as the application says."""
+    length: object = len(response.body)
+    if is_head:
+        length = next((value for name, value in response.headers if name.lower() == "content-length"), length)
     version = version if version in ("1.0", "1.1") else "1.0"
     lines = [f"HTTP/{version} {response.status} {REASONS.get(response.status, 'Unknown')}"]
     lines += [f"{name}: {value}" for name, value in response.headers if name.lower() != "content-length"]
-    lines.append(f"Content-Length: {len(response.body)}\r\nDate: {_http_date()}")
+    lines.append(f"Content-Length: {length}\r\nDate: {_http_date()}")
     if not keep:
         lines.append("Connection: close")
     elif version == "1.0":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -36,7 +36,7 @@ def explain(forms: Sequence[Form], body: dict[str, Any]) -> BadInput:
     """
     form = meant(forms, body)
     try:
-        errors = list(judge(form).iter_errors(body))
+        errors: list[Any] = list(judge(form).iter_errors(body))
         first = min(errors, key=lambda error: _position(body, error), default=None)
         if first is not None:
             return _fault(first)
@@ -65,7 +65,7 @@ def meant(forms: Sequence[Form], body: dict[str, Any]) -> Form:
     return max(forms, key=likeness)
 
 
-def _position(body: Any, error: ValidationError) -> tuple[float, ...]:
+def _position(body: Any, error: Any) -> tuple[float, ...]:
     """Where in the document the fault shows: what is missing shows only at the end of its container."""
     order: list[float] = []
     node = body
@@ -86,7 +86,7 @@ def _first_unknown(instance: dict[str, Any], schema: Any) -> str:
     return next(key for key in instance if key not in schema.get("properties", {}))
 
 
-def _fault(error: ValidationError) -> BadInput:
+def _fault(error: Any) -> BadInput:
     parts: Parts = tuple(error.absolute_path)
     instance, schema = error.instance, error.schema
     expected = _shown(words(schema))
@@ -120,7 +120,7 @@ def _shown(text: str) -> str:
 # ---------------------------------------------------------------------------------------------- the judge
 
 _CHUNK = 1024
-_Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError]]
+_Keyword = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]
 
 
 class _QuietList(list[Any]):
@@ -157,7 +157,7 @@ def _items(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[V
     begin, end = len(schema.get("prefixItems", ())), min(len(instance), schema.get("maxItems", len(instance)))
     for start in range(begin, end, _CHUNK):
         stop = min(start + _CHUNK, end)
-        if accepts_chunk(list(instance[start:stop])):
+        if accepts_chunk(instance[start:stop]):
             continue
         for index in range(start, stop):
             if not accepts(instance[index]):
@@ -178,7 +178,7 @@ def _additional_properties(validator: Any, value: Any, instance: Any, schema: An
     yield from Draft202012Validator.VALIDATORS["additionalProperties"](validator, value, instance, schema) or ()
 
 
-_Judge = extend(
+_Judge: Any = extend(  # type: ignore[no-untyped-call]  # its stubs leave it open
     Draft202012Validator,
     {
         **{name: _quiet(keyword) for name, keyword in Draft202012Validator.VALIDATORS.items()},

@@ -5,6 +5,7 @@ Owns what a front needs of a model to take a request's body, made once per snaps
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from models.sampling import sample
 
 # An error's body is at most 2 KiB, and has a message, a path and an expectation to hold beside the sample.
 _MAX_SHOWN_SAMPLE_BYTES = 1000
+# A longer sample helps nobody to read it, and making and checking one of a 4096 x 4096 picture would take seconds.
+_MAX_SAMPLE_VALUES = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +30,8 @@ class Compiled:
 
     forms: every form of a request; single: those of one row; rows: those under "instances".
     json_schema: what a body must satisfy (JSON Schema 2020-12), an anyOf of the forms.
-    sample: a body that passes. shown_sample: the same, or None where it is too long for an error's body.
+    sample: a body that passes; None for rows of more than 10,000 values, as of a large picture in numbers.
+    shown_sample: the same, or None where it is too long for an error's body.
     """
 
     contract: Contract
@@ -104,6 +108,8 @@ def _sample(contract: Contract, forms: tuple[Form, ...]) -> Any:
     for example in contract.examples:
         if any(form.accepts(example.request) for form in forms):
             return example.request
+    if sum(math.prod(size or 0 for size in tensor.shape) for tensor in contract.inputs) > _MAX_SAMPLE_VALUES:
+        return None
     try:
         return sample(forms[0].schema)
     except LookupError:

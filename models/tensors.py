@@ -140,10 +140,9 @@ _CHUNK = 1024
 def _first_fault(
     rows: list[Any], shape: tuple[int | None, ...], dtype: str, locate: Locate, *, finite: bool
 ) -> BadInput:
-    fault = _Walk(dtype, finite=finite).fault(rows, shape, ())
-    if fault is None:  # the walk is slower, not laxer, than the fast way: never seen
-        return BadInput("the values do not fit the model's input", path=pointer(locate(())))
-    indices, problem, expected = fault
+    # The walk refuses all that the quick way does; were it ever laxer, the input as a whole is to blame.
+    nowhere = ((), "does not fit", leaf_words(dtype))
+    indices, problem, expected = _Walk(dtype, finite=finite).fault(rows, shape, ()) or nowhere
     parts = locate(indices)
     return BadInput(f"{place(parts)} {problem}", path=pointer(parts), expected=expected)
 

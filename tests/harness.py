@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -249,9 +249,14 @@ class Supervised(Server):
 
 @contextmanager
 def supervised(
-    groups: Groups, *, wait: bool = True, environment: dict[str, str] | None = None, **settings: Any
+    groups: Groups,
+    *,
+    wait: bool = True,
+    attach: bool = True,
+    environment: dict[str, str] | None = None,
+    **settings: Any,
 ) -> Iterator[Supervised]:
-    """A supervisor with fake models and an attached client; READY unless `wait` is false.
+    """A supervisor with fake models and an attached client (unless `attach` is false); READY unless `wait` is false.
 
     groups: group name -> references of tests.fakes, or the references of one group; "version" is 1 unless given.
     """
@@ -260,14 +265,13 @@ def supervised(
         server = Supervised(folder, _order(groups, http=False, socket=path, settings=settings), environment or {})
         with _ended(server):
             assert server.hear() == {"url": None}
-            server.client = server.attach()
-            try:
+            with ExitStack() as stack:
+                if attach:
+                    server.client = stack.enter_context(closing(server.attach()))
                 if wait:
                     assert server.hear(), "it ended while it started"
-                    wait_until(lambda: server.is_loaded(), SOON_S, "no model is loading")
+                    wait_until(server.is_loaded, SOON_S, "no model is loading")
                 yield server
-            finally:
-                server.client.close()
         assert server.expected_exit < 0 or not os.path.exists(path), "the socket's path is left behind"
 
 

@@ -30,14 +30,16 @@ MODELS: Groups = [
     {"name": "double", "version": "2", "kind": "calls"},
     {"name": "ten", "size": 10},
     {"name": "pair", "size": 2, "narrow": {
-        "fields": [{"name": "feature1", "schema": {"minimum": 0}}, {"name": "feature2"}], "routes": ["/advanced_predict"],
+        "fields": [{"name": "feature1", "schema": {"minimum": 0}}, {"name": "feature2"}],
+        "routes": ["/advanced_predict"],
     }},
     {"name": "poison", "kind": "poison"},
     {"name": "short", "kind": "wrong_length"},
     {"name": "nan", "kind": "nan"},
     {"name": "slow", "seconds": 0.3},
     {"name": "picture", "shape": [4, 4, 1], "kind": "scores", "classes": 3, "narrow": {
-        "image": {"input": "x", "width": 4, "height": 4, "colour": "grey", "scale": 1.0}, "labels": ["dark", "dim", "grey"],
+        "image": {"input": "x", "width": 4, "height": 4, "colour": "grey", "scale": 1.0},
+        "labels": ["dark", "dim", "grey"],
     }},
     {"name": "vector", "size": 4, "kind": "scores", "classes": 3, "narrow": {"labels": ["a", "b", "c"]}},
     {"name": "refused", "kind": "refuses"},
@@ -454,7 +456,7 @@ def test_a_model_that_is_no_classifier_says_so(app: TestApp) -> None:
 
 
 def test_with_several_image_classifiers_the_choices_are_listed() -> None:
-    picture = {**[model for model in MODELS if model["name"] == "picture"][0]}  # type: ignore[index]
+    picture: dict[str, Any] = next(dict(model) for model in MODELS if dict(model)["name"] == "picture")
     with supervised([picture, {**picture, "name": "other"}]) as server:
         app, client = app_for(server)
         error = refused(app.post("/classify", DIM, status=400), "BAD_INPUT")

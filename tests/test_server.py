@@ -128,7 +128,8 @@ def test_real_digits_it_has_never_seen_are_recognised(
     status, body = post(f"{server.url}/classify", {"instances": instances})
     assert status == 200
     right = sum(
-        answer["predicted_class"] == digit for answer, (_, digit) in zip(body["predictions"], held_out_digits, strict=True)
+        answer["predicted_class"] == digit
+        for answer, (_, digit) in zip(body["predictions"], held_out_digits, strict=True)
     )
     assert right / len(held_out_digits) >= 0.98
 
@@ -192,9 +193,7 @@ with InferenceServer(models={model!r}) as server:
 
 
 @pytest.mark.parametrize("imports", ["", "import tensorflow as tf; tf.constant(1) + 1"], ids=["bare", "tensorflow"])
-def test_a_script_without_a_main_guard_embeds_a_server(
-    imports: str, demo_models: Path, tmp_path: Path
-) -> None:
+def test_a_script_without_a_main_guard_embeds_a_server(imports: str, demo_models: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(imports=imports, root=str(ROOT), model=str(demo_models / "dummy")))
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, cwd=tmp_path)
@@ -216,8 +215,10 @@ def test_gunicorn_attaches_to_workers_of_their_own(preload: list[str], demo_mode
     )
     port = free_port()
     gunicorn = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", *preload, "-w", "2", "--threads", "4", "-b", f"127.0.0.1:{port}"]
-        + ["--no-control-socket", "inference_server:wsgi()"],
+        [
+            *(sys.executable, "-m", "gunicorn", *preload, "-w", "2", "--threads", "4", "-b", f"127.0.0.1:{port}"),
+            *("--no-control-socket", "inference_server:wsgi()"),
+        ],
         cwd=ROOT,
         env={**os.environ, "WORKER_SOCKET": str(path)},
         stderr=subprocess.DEVNULL,

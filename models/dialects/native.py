@@ -24,8 +24,6 @@ from models.wording import Parts
 
 Outputs = Sequence[Sequence[Array]]
 
-_MAX_SAMPLE_BYTES = 16 * 1024
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
@@ -232,17 +230,16 @@ def _checked(contract: Contract, item: Item, arrays: Sequence[Array], index: int
 def describe(compiled: Compiled, base_url: str) -> dict[str, Any]:
     """The answer of GET /models/<model>: contract, JSON Schema, a sample body and a command line that sends it.
 
-    Sample and command line are None where the sample is longer than 16 KiB, as for a picture in numbers.
+    Sample and command line are None where there is none to read, as for a large picture in numbers.
     """
     contract = compiled.contract
-    sample = dumps(compiled.sample)
-    is_short = len(sample) <= _MAX_SAMPLE_BYTES
     url = f"{base_url.rstrip('/')}/predict/{contract.name}"
+    curl = f"curl -d {shlex.quote(dumps(compiled.sample).decode())} {shlex.quote(url)}"
     return {
         "name": contract.name,
         "version": contract.version,
         "contract": contract.to_json(),
         "json_schema": compiled.json_schema,
-        "sample": compiled.sample if is_short else None,
-        "curl": f"curl -d {shlex.quote(sample.decode())} {shlex.quote(url)}" if is_short else None,
+        "sample": compiled.sample,
+        "curl": None if compiled.sample is None else curl,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -153,3 +154,11 @@ def test_ranges_that_no_request_satisfies_are_found_at_load() -> None:
     fields = (Field("a", {"minimum": 2, "maximum": 1}), Field("b"))
     with pytest.raises(LoadError, match="no request was found that satisfies"):
         compile_contract(replace(FIELDS, fields=fields))
+
+
+def test_a_large_picture_in_numbers_has_no_sample_and_compiles_at_once() -> None:
+    started = time.process_time()
+    compiled = compile_contract(contract(Tensor("x", "float32", (4096, 4096, 3))))
+    assert time.process_time() - started < 0.5  # a sample would take seconds
+    assert compiled.sample is None
+    assert explain(compiled, {"features": 1}).sample is None

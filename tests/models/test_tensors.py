@@ -190,6 +190,12 @@ def test_what_a_schema_cannot_say_is_looked_at_even_after_the_schema(dtype: str,
         from_json(values, Tensor("x", dtype, (None,)), validated=True)
 
 
+def test_another_shape_than_was_promised_is_refused_too() -> None:
+    for values in ([[1, 2, 3]], [[[1], [2]]], [1]):
+        with pytest.raises(BadInput):
+            from_json(values, Tensor("x", "float32", (2,)), validated=True)
+
+
 def test_nan_and_infinities_pass_where_a_dialect_has_words_for_them() -> None:
     values = [math.nan, math.inf, -math.inf, 1.5]
     array = from_json(values, Tensor("x", "float32", ()), finite=False)
