@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -54,8 +53,9 @@ def metrics_table() -> str:
 def readme(text: str) -> str:
     """The README with its tables brought up to date."""
     for name, table in (("settings", settings_table()), ("metrics", metrics_table())):
-        pattern = rf"(?s)(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text = re.sub(pattern, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text)
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        text = f"{before}{start}{table}\n{end}{after}"
     return text
 
 

@@ -20,12 +20,12 @@ from front.catalog import cataloguer
 from front.exchange import STATUS
 from inference_server import Settings, create_app
 from tests.fakes import POISON
-from tests.harness import SOON_S, Gate, Groups, gate, supervised
+from tests.harness import SOON_S, Gate, gate, supervised
 
 TestApp.__test__ = False
 TestResponse.__test__ = False
 
-MODELS: Groups = [
+MODELS: list[dict[str, Any]] = [
     {"name": "double", "narrow": {"description": "doubles", "examples": [{"request": {"features": [1.5]}}]}},
     {"name": "double", "version": "2", "kind": "calls"},
     {"name": "ten", "size": 10},
@@ -456,7 +456,7 @@ def test_a_model_that_is_no_classifier_says_so(app: TestApp) -> None:
 
 
 def test_with_several_image_classifiers_the_choices_are_listed() -> None:
-    picture: dict[str, Any] = next(dict(model) for model in MODELS if dict(model)["name"] == "picture")
+    picture: dict[str, Any] = next(model for model in MODELS if model["name"] == "picture")
     with supervised([picture, {**picture, "name": "other"}]) as server:
         app, client = app_for(server)
         error = refused(app.post("/classify", DIM, status=400), "BAD_INPUT")

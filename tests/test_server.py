@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -101,7 +102,7 @@ def test_a_real_digit_comes_back_right_however_it_is_sent(
 ) -> None:
     png, digit = held_out_digits[0]
     text = base64.b64encode(png).decode()
-    quoted = urllib.request.quote(text).encode()
+    quoted = urllib.parse.quote(text).encode()
     multipart = (
         b'--b\r\nContent-Disposition: form-data; name="image"; filename="d.png"\r\n'
         b"Content-Type: image/png\r\n\r\n" + png + b"\r\n--b--\r\n"
@@ -213,6 +214,7 @@ def test_gunicorn_attaches_to_workers_of_their_own(preload: list[str], demo_mode
     workers = subprocess.Popen(
         [*SERVER, "worker", "--socket", str(path), str(demo_models / "dummy")], stdout=subprocess.PIPE, text=True
     )
+    assert workers.stdout
     port = free_port()
     gunicorn = subprocess.Popen(
         [
@@ -226,7 +228,6 @@ def test_gunicorn_attaches_to_workers_of_their_own(preload: list[str], demo_mode
     try:
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: listens(url), START_S, "gunicorn listens")
-        assert workers.stdout
         assert workers.stdout.readline().startswith("workers at")
         assert workers.stdout.readline() == "ready\n"
         for _ in range(8):
@@ -238,8 +239,7 @@ def test_gunicorn_attaches_to_workers_of_their_own(preload: list[str], demo_mode
         gunicorn.wait(SOON_S)
         workers.terminate()
         assert workers.wait(SOON_S) == 0
-        if workers.stdout:
-            workers.stdout.close()
+        workers.stdout.close()
     assert not path.exists()
 
 
