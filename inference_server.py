@@ -7,7 +7,6 @@ HTTP, a front no TensorFlow, the supervisor neither.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import logging
 import os
@@ -15,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -29,12 +28,11 @@ __all__ = ["InferenceServer", "Settings", "create_app", "main", "wsgi"]
 __version__ = "0.1.0"
 
 HERE = Path(__file__).resolve().parent
-EXIT_USAGE, EXIT_MODEL, EXIT_ADDRESS = 2, 3, 4
 
 
 def _require_own_packages() -> None:
     """`models` and `batching` are common names: say so where another package of that name would be imported."""
-    for name in ("batching", "front", "models"):
+    for name in ("batching", "commands", "front", "models"):
         spec = importlib.util.find_spec(name)
         found = Path(spec.origin).resolve().parent if spec and spec.origin else None
         if found != HERE / name:
@@ -46,7 +44,7 @@ def _require_own_packages() -> None:
 
 _require_own_packages()
 
-from front.settings import Settings, parse_setting  # noqa: E402 - only ours, so only now
+from front.settings import Settings  # noqa: E402 - only ours, so only now
 
 # -- the application ---------------------------------------------------------------------------------------------------
 
@@ -55,7 +53,7 @@ def create_app(settings: Settings, client: Any) -> Bottle:
     """The WSGI application. Pure: it starts nothing and reads only `settings` and `client`.
 
     client: its `view` is a front.catalog.Catalog, `counters` and `slot` count, `call` reaches the workers (a
-    batching.blocking.BlockingClient). Where the environment has front.loop.DEFER, the front does the waiting.
+    batching.blocking.BlockingClient). Where the environment has front.halves.DEFER, the front does the waiting.
     """
     import bottle
     from bottle import HTTPResponse, request
@@ -63,7 +61,7 @@ def create_app(settings: Settings, client: Any) -> Bottle:
     from front import metrics
     from front.catalog import Catalog, Entry
     from front.exchange import JSON, Exchange, Refusal, Tally, error_response, request_id
-    from front.loop import DEFER, Response
+    from front.halves import DEFER, Response
     from front.predictions import Predictions
     from models.dialects import native
 
@@ -219,122 +217,6 @@ def _routed(app: Bottle, request: Any, verb: str, fallback: Callable[..., Any]) 
     return route.callback is not fallback
 
 
-# -- starting ----------------------------------------------------------------------------------------------------------
-
-
-def make_plan(settings: Settings) -> Any:
-    """What the supervisor is to run for these settings. Raises models.errors.LoadError where there is nothing."""
-    from batching.supervisor import Plan
-    from models.repository import find
-
-    references = find(settings.model_path, settings.model_dir, allow_h5=settings.allow_h5)
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for reference in references:
-        if reference.refusal is None:
-            groups.setdefault(reference.name if reference.isolate else "default", []).append(reference.to_json())
-    refused = [
-        {"name": one.name, "version": one.version, "reason": one.refusal}
-        for one in references
-        if one.refusal is not None
-    ]
-    names = {reference.name for reference in references}
-    if settings.default_model not in (None, *names) and settings.model_path is None:
-        raise ValueError(f"DEFAULT_MODEL is {settings.default_model}, but there are only: {', '.join(sorted(names))}")
-    return Plan(
-        entry=[sys.executable, str(HERE / "inference_server.py"), "--child"],
-        loader="models.runtime:load",
-        groups=groups,
-        refused=refused,
-        options=asdict(settings),
-        front_settings=asdict(settings),
-        fronts=settings.fronts,
-        workers=settings.workers,
-        drain_timeout_s=settings.drain_timeout_s,
-    )
-
-
-def listen(settings: Settings) -> socket.socket:
-    """The bound socket that all fronts share. Raises OSError when the address is taken."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-        listener.listen(4096)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def url_of(listener: socket.socket) -> str:
-    """Where a listening socket is reached."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code."""
-    from batching.errors import StartupFailed
-    from batching.supervisor import Supervisor
-    from models.errors import LoadError
-
-    started = time.monotonic()
-    try:
-        plan = make_plan(settings)
-        listener = listen(settings)
-    except ValueError as error:
-        return _fail(EXIT_USAGE, str(error))
-    except LoadError as error:
-        return _fail(EXIT_MODEL, error.reason)
-    except OSError as error:
-        return _fail(EXIT_ADDRESS, f"cannot listen on {settings.host} port {settings.port}: {error.strerror}")
-    print(f"listening on {url_of(listener)}", flush=True)
-
-    def on_ready(models: list[dict[str, Any]]) -> None:
-        names = ", ".join(f"{model['name']} (version {model['version']})" for model in models)
-        print(f"ready after {time.monotonic() - started:.1f} s: {names}", flush=True)
-
-    try:
-        Supervisor(plan, listener=listener, on_ready=on_ready).run()
-    except StartupFailed as error:
-        return _fail(EXIT_MODEL, error.reason)
-    return 0
-
-
-def serve_workers(settings: Settings) -> int:
-    """Run workers alone, for fronts in other processes (`wsgi`) that attach at settings.worker_socket."""
-    from batching.control import listen_at
-    from batching.errors import StartupFailed
-    from batching.supervisor import Supervisor
-    from models.errors import LoadError
-
-    if settings.worker_socket is None:
-        return _fail(EXIT_USAGE, "worker needs --socket PATH")
-    try:
-        plan = make_plan(settings)
-        listener = listen_at(settings.worker_socket)
-    except ValueError as error:
-        return _fail(EXIT_USAGE, str(error))
-    except LoadError as error:
-        return _fail(EXIT_MODEL, error.reason)
-    except OSError as error:
-        return _fail(EXIT_ADDRESS, f"cannot listen at {settings.worker_socket}: {error.strerror or error}")
-    print(f"workers at {settings.worker_socket}", flush=True)
-    try:
-        Supervisor(plan, attach_listener=listener, on_ready=lambda models: print("ready", flush=True)).run()
-    except StartupFailed as error:
-        return _fail(EXIT_MODEL, error.reason)
-    finally:
-        Path(settings.worker_socket).unlink(missing_ok=True)
-    return 0
-
-
-def _fail(code: int, reason: str) -> int:
-    print(f"inference_server: {reason}", file=sys.stderr, flush=True)
-    return code
-
-
 # -- embedding ---------------------------------------------------------------------------------------------------------
 
 
@@ -447,61 +329,10 @@ def run_child(role: str, fd: int) -> int:
 
         front_main(fd, create_app)
     else:
-        return _embedded_supervisor(fd)
+        from commands.serve import serve_embedded
+
+        return serve_embedded(fd)
     return 0
-
-
-def _embedded_supervisor(fd: int) -> int:
-    """A supervisor that lives as long as the channel `fd`; settings come on stdin, its address leaves on stdout."""
-    import json
-
-    from batching.control import ControlChannel
-    from batching.errors import StartupFailed
-    from batching.supervisor import Supervisor
-    from models.errors import LoadError
-
-    settings = Settings(**json.load(sys.stdin))
-    try:
-        plan = make_plan(settings)
-        listener = listen(settings)
-        print(json.dumps({"url": url_of(listener)}), flush=True)
-        Supervisor(plan, listener=listener, owner=ControlChannel(socket.socket(fileno=fd))).run()
-    except (ValueError, OSError) as error:
-        print(json.dumps({"reason": str(error)}), flush=True)
-    except (LoadError, StartupFailed) as error:
-        print(json.dumps({"reason": error.reason}), flush=True)
-    return 0
-
-
-def parse_arguments(arguments: Sequence[str]) -> tuple[str, Settings]:
-    """(verb, settings): the environment's settings with the command line's on top."""
-    parser = argparse.ArgumentParser(
-        prog="inference_server.py",
-        description="Serve Keras and TensorFlow models over HTTP: inference_server.py [PATH], "
-        "or run workers alone for another WSGI server: inference_server.py worker --socket PATH [MODEL].",
-        epilog="Each option is also an environment variable: --batch-max-size is BATCH_MAX_SIZE.",
-    )
-    parser.add_argument("path", nargs="?", help="a model or a folder of models (MODEL_PATH)")
-    parser.add_argument("--version", action="version", version=f"inference-server {__version__}")
-    for one in fields(Settings):
-        if one.name == "model_path":
-            continue
-        flags = [f"--{one.name.replace('_', '-')}"] + (["--socket"] if one.name == "worker_socket" else [])
-        default = "" if one.default is None else f" (default {one.default})"
-        if str(one.type) == "bool":
-            parser.add_argument(*flags, action="store_const", const="true", help=one.metadata["help"])
-        else:
-            parser.add_argument(*flags, metavar="X", help=one.metadata["help"] + default)
-    verb = "serve"
-    if arguments and arguments[0] == "worker":
-        verb, arguments = "worker", arguments[1:]
-    given = vars(parser.parse_args(list(arguments)))
-    given["model_path"] = given.pop("path")
-    try:
-        changes = {one.name: parse_setting(one, given[one.name]) for one in fields(Settings) if given[one.name]}
-        return verb, replace(Settings.from_environment(), **changes).checked()
-    except ValueError as error:
-        parser.error(str(error))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -510,7 +341,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s")
     if arguments[:1] == ["--child"]:
         return run_child(arguments[1], int(arguments[2]))
-    verb, settings = parse_arguments(arguments)
+    from commands import arguments as words
+
+    verb, settings = words.parse(arguments, __version__)
+    from commands.serve import serve, serve_workers
+
     return serve(settings) if verb == "serve" else serve_workers(settings)
 
 

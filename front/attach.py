@@ -13,7 +13,7 @@ from batching.control import ControlChannel
 from batching.errors import BatchingError, NoWorker
 from front.catalog import cataloguer
 from front.exchange import error_response, request_id
-from front.loop import REASONS
+from front.halves import REASONS
 
 FIRST_SNAPSHOT_S = 5.0
 

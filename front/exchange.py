@@ -21,7 +21,7 @@ from batching.client import Answer, Outcome, Target
 from batching.counters import Slot
 from batching.errors import BatchingError, Cancelled, DeadlineExceeded, ItemFailed, NoWorker, QueueFull
 from front.catalog import Ambiguous, Entry, UnknownModel
-from front.loop import CLIENT_GONE, Response
+from front.halves import CLIENT_GONE, Response
 from models.dialects import native
 from models.errors import BadInput, BadOutput, TooLarge, UnsupportedMedia
 
@@ -160,7 +160,7 @@ class Waiting(Protocol):
 
 
 class Exchange:
-    """One prediction request. See front.loop.Exchange for what its carrier may do with it.
+    """One prediction request. See front.halves.Exchange for what its carrier may do with it.
 
     parse: body -> native.Request; render: the request and one list of outputs per item -> body of the answer.
     """

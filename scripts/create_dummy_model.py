@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +42,8 @@ def main() -> int:
         print(f"create_dummy_model: {error}", file=sys.stderr)
         return 1
     finally:
-        half.unlink(missing_ok=True)
+        with suppress(OSError):
+            half.unlink()
     print(f"create_dummy_model: wrote {path}")
     return 0
 

@@ -12,19 +12,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import inference_server
 from batching.control import listen_at
 from batching.errors import StartupFailed
 from batching.supervisor import Plan, Supervisor
+from commands import serve
+from front.settings import Settings
 
 
 def main() -> int:
     """Serve what the order says: {"groups", "refused", "settings", "http", "socket"}; the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s[%(process)d] %(message)s")
     order: dict[str, Any] = json.load(sys.stdin)
-    settings = inference_server.Settings(**order["settings"])
+    settings = Settings(**order["settings"])
     plan = Plan(
-        entry=[sys.executable, str(inference_server.HERE / "inference_server.py"), "--child"],
+        entry=[sys.executable, str(serve.ENTRY), "--child"],
         loader="tests.fakes:load",
         groups=order["groups"],
         refused=order["refused"],
@@ -34,14 +35,14 @@ def main() -> int:
         workers=settings.workers,
         drain_timeout_s=settings.drain_timeout_s,
     )
-    listener = inference_server.listen(settings) if order["http"] else None
+    listener = serve.listen(settings) if order["http"] else None
     attach_listener = listen_at(order["socket"]) if order["socket"] else None
-    say({"url": inference_server.url_of(listener) if listener else None})
+    say({"url": serve.url_of(listener) if listener else None})
     try:
         Supervisor(plan, listener=listener, attach_listener=attach_listener, on_ready=say_ready).run()
     except StartupFailed as error:
         print(f"reason: {error.reason}", file=sys.stderr, flush=True)
-        return inference_server.EXIT_MODEL
+        return serve.EXIT_MODEL
     finally:
         if order["socket"]:
             Path(order["socket"]).unlink()

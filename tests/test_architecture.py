@@ -17,14 +17,15 @@ TENSORFLOW = {"tensorflow", "keras"}
 HTTP = {"bottle", "waitress", "webob", "http", "socketserver", "wsgiref"}
 SQL = {"sqlalchemy", "pg8000", "sqlite3"}
 SCHEMA = {"jsonschema", "jsonschema_rs"}
-APP = {"inference_server", "front"}
+APP = {"inference_server", "commands", "front"}
 
 # What each room must not know. TensorFlow is everybody's, and handled above.
 FORBIDDEN = {
     "batching": APP | {"models", "prediction_log", "PIL", "prometheus_client"} | HTTP | SQL | SCHEMA,
     "models": APP | {"batching", "prediction_log", "prometheus_client"} | HTTP | SQL,
     "prediction_log": APP | {"batching", "models", "PIL", "prometheus_client"} | HTTP | SCHEMA,
-    "front": {"inference_server", "prediction_log"} | SQL,
+    "front": {"inference_server", "commands", "prediction_log"} | SQL,
+    "commands": {"inference_server"} | HTTP | SQL | SCHEMA,
 }
 
 # Arrows inside a package: these files know nothing of ours but what is named.

@@ -6,8 +6,8 @@ import runpy
 
 import pytest
 
-import inference_server
 from batching.families import METRICS
+from commands import serve
 from front.exchange import MESSAGES, STATUS
 from front.settings import Settings
 from tests.harness import ROOT
@@ -50,5 +50,5 @@ def test_every_metric_is_in_the_readme() -> None:
 
 def test_exit_codes_are_in_the_readme() -> None:
     said = README[README.index("Exit codes:") :]
-    for code in (inference_server.EXIT_USAGE, inference_server.EXIT_MODEL, inference_server.EXIT_ADDRESS):
+    for code in (serve.EXIT_USAGE, serve.EXIT_MODEL, serve.EXIT_ADDRESS):
         assert f" {code} " in said[:400]

@@ -24,7 +24,8 @@ import psutil
 import pytest
 
 from batching.errors import StartupFailed
-from inference_server import EXIT_ADDRESS, EXIT_MODEL, EXIT_USAGE, InferenceServer
+from commands.serve import EXIT_ADDRESS, EXIT_MODEL, EXIT_USAGE
+from inference_server import InferenceServer
 from models.errors import BadInput
 from tests.harness import ROOT, SOON_S, listens, wait_until
 

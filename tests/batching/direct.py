@@ -30,7 +30,9 @@ class Peer:
         self.connection = Connection(sock)
         self.answers: dict[int, Frame] = {}
 
-    def send(self, id: int, *tensors: np.ndarray, model: int = 0, timeout_s: float = SOON_S, age_s: float = 0.0) -> None:
+    def send(
+        self, id: int, *tensors: np.ndarray, model: int = 0, timeout_s: float = SOON_S, age_s: float = 0.0
+    ) -> None:
         """One item, written at once; its rows are the tensors' first dimension."""
         layout, payload = arrays.encode(tensors)
         now = time.monotonic()

@@ -57,9 +57,7 @@ def test_what_is_encoded_is_decoded_bit_by_bit(signature: Signature, rows: int, 
 
 
 @given(SIGNATURES, st.lists(st.integers(0, 4), min_size=1, max_size=5), st.integers(0, 2**32 - 1))
-def test_items_joined_to_a_batch_and_split_again_are_the_same(
-    signature: Signature, rows: list[int], seed: int
-) -> None:
+def test_items_joined_to_a_batch_and_split_again_are_the_same(signature: Signature, rows: list[int], seed: int) -> None:
     random = np.random.default_rng(seed)
     items = [random_arrays(signature, n, random) for n in rows]
     encoded = [arrays.encode(item) for item in items]
@@ -69,8 +67,7 @@ def test_items_joined_to_a_batch_and_split_again_are_the_same(
     split_layout, payloads = arrays.split(batch, rows)
     assert split_layout == layout
     assert all(
-        same(decode(split_layout, payload, n), item)
-        for payload, n, item in zip(payloads, rows, items, strict=True)
+        same(decode(split_layout, payload, n), item) for payload, n, item in zip(payloads, rows, items, strict=True)
     )
 
 

@@ -29,7 +29,9 @@ def a_gate() -> Iterator[Gate]:
 @pytest.fixture(scope="module")
 def server(a_gate: Gate) -> Iterator[Supervised]:
     """For tests that leave it as it was."""
-    with supervised([{"name": "double"}, a_gate.model(), {"name": "slow", "seconds": 0.005}], queue_rows=100) as running:
+    with supervised(
+        [{"name": "double"}, a_gate.model(), {"name": "slow", "seconds": 0.005}], queue_rows=100
+    ) as running:
         yield running
 
 

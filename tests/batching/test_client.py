@@ -1,5 +1,6 @@
 """The front's end: every item gets exactly one outcome, whatever workers do. Here the test is the worker; see below for
-real ones that die."""
+real ones that die.
+"""
 
 from __future__ import annotations
 

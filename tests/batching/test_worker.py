@@ -112,7 +112,9 @@ def test_each_item_gets_its_own_answer(cost: dict[str, float]) -> None:
 
 
 def test_quick_batches_run_in_the_loop_and_slow_ones_in_the_thread() -> None:
-    with worker({"name": "quick", "kind": "main_thread", **QUICK}, {"name": "slow", "kind": "main_thread", **SLOW}) as process:
+    with worker(
+        {"name": "quick", "kind": "main_thread", **QUICK}, {"name": "slow", "kind": "main_thread", **SLOW}
+    ) as process:
         peer = process.link()
         peer.send(1, column(0), model=0)
         peer.send(2, column(0), model=1)
@@ -331,7 +333,9 @@ def test_items_of_a_front_that_is_gone_never_reach_the_model(a_gate: Gate) -> No
         gone.send(1, column(1))
         peer.send(2, column(2))
         gone.connection.close()
-        wait_until(lambda: process.counted("inference_items_failed_total", "gated", "1", "cancelled") == 1, SOON_S, "drop")
+        wait_until(
+            lambda: process.counted("inference_items_failed_total", "gated", "1", "cancelled") == 1, SOON_S, "drop"
+        )
         held.let_go()
         assert a_gate.next_call().values == [2.0]
 
@@ -391,7 +395,9 @@ def test_a_models_number_does_not_depend_on_what_else_could_be_loaded() -> None:
 
 
 def test_a_report_larger_than_a_sockets_buffer_arrives() -> None:
-    with worker({"name": "a", "description_bytes": 2_000_000}, {"name": "b", "description_bytes": 2_000_000}) as process:
+    with worker(
+        {"name": "a", "description_bytes": 2_000_000}, {"name": "b", "description_bytes": 2_000_000}
+    ) as process:
         assert [len(model["description"]["description"]) for model in process.report["models"]] == [2_000_000] * 2
         peer = process.link()
         peer.send(1, column(1))
@@ -445,7 +451,16 @@ def test_signals_to_the_whole_group_do_not_end_it() -> None:
 
 
 def test_it_imports_nothing_of_http_sql_or_schemas() -> None:
-    unwanted = ["bottle", "waitress", "sqlalchemy", "pg8000", "jsonschema", "jsonschema_rs", "front.loop", "http.server"]
+    unwanted = [
+        "bottle",
+        "waitress",
+        "sqlalchemy",
+        "pg8000",
+        "jsonschema",
+        "jsonschema_rs",
+        "front.loop",
+        "http.server",
+    ]
     with worker({"name": "m", "kind": "modules", "modules": unwanted}) as process:
         peer = process.link()
         peer.send(1, column(1))

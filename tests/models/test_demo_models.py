@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -196,7 +197,7 @@ def drawn(digit: int, random: np.random.Generator) -> Picture:
 def test_digits_drawn_with_a_thick_pen_anywhere_are_mostly_right(served: dict[str, LoadedModel], form: str) -> None:
     random = np.random.default_rng(0)
     classes = np.repeat(np.arange(10), 20)
-    pictures = [drawn(digit, random) for digit in classes]
+    pictures = [drawn(int(digit), random) for digit in classes]
     assert np.mean(classes_of(served["digits"], pictures, form) == classes) >= 0.9
     assert np.mean(classes_of(served["digits"], [inverted(one) for one in pictures], form) == classes) >= 0.9
 
@@ -231,9 +232,12 @@ def test_a_half_made_model_is_made_anew_and_nothing_is_left_over(tmp_path: Path)
 
 
 def test_force_makes_it_anew_the_same(tmp_path: Path, demo_models: Path, load: Load) -> None:
-    for _ in range(2):
-        ended = run_script("create_demo_models.py", "--out", tmp_path, "--force", "two_features")
-        assert ended.returncode == 0, ended.stderr
+    shutil.copytree(demo_models / "two_features", tmp_path / "two_features")
+    (tmp_path / "two_features" / "1" / "old").touch()
+    ended = run_script("create_demo_models.py", "--out", tmp_path, "--force", "two_features")
+    assert ended.returncode == 0, ended.stderr
+    assert not (tmp_path / "two_features" / "1" / "old").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["two_features"]
     x = np.array([[0.5, -1.5]], "float32")
     first, second = (load(folder / "two_features" / "1").run([x])[0] for folder in (tmp_path, demo_models))
     np.testing.assert_allclose(first, second, rtol=1e-5)

@@ -1,0 +1,140 @@
+"""Start a server, or workers alone: find the models, take the address, hand both to the supervisor.
+
+Owns the exit codes and the lines on the terminal. Knows the models only as references and the fronts only as settings.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from batching.control import ControlChannel, listen_at
+from batching.errors import StartupFailed
+from batching.supervisor import Plan, Supervisor
+from front.settings import Settings
+from models.errors import LoadError
+from models.repository import find
+
+ENTRY = Path(__file__).resolve().parent.parent / "inference_server.py"
+EXIT_USAGE, EXIT_MODEL, EXIT_ADDRESS = 2, 3, 4
+
+
+def make_plan(settings: Settings) -> Plan:
+    """What the supervisor is to run for these settings. Raises models.errors.LoadError where there is nothing."""
+    references = find(settings.model_path, settings.model_dir, allow_h5=settings.allow_h5)
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for reference in references:
+        if reference.refusal is None:
+            groups.setdefault(reference.name if reference.isolate else "default", []).append(reference.to_json())
+    refused = [
+        {"name": one.name, "version": one.version, "reason": one.refusal}
+        for one in references
+        if one.refusal is not None
+    ]
+    names = {reference.name for reference in references}
+    if settings.default_model not in (None, *names) and settings.model_path is None:
+        raise ValueError(f"DEFAULT_MODEL is {settings.default_model}, but there are only: {', '.join(sorted(names))}")
+    return Plan(
+        entry=[sys.executable, str(ENTRY), "--child"],
+        loader="models.runtime:load",
+        groups=groups,
+        refused=refused,
+        options=asdict(settings),
+        front_settings=asdict(settings),
+        fronts=settings.fronts,
+        workers=settings.workers,
+        drain_timeout_s=settings.drain_timeout_s,
+    )
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The bound socket that all fronts share. Raises OSError when the address is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(4096)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a listening socket is reached."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code."""
+    started = time.monotonic()
+    try:
+        plan = make_plan(settings)
+        listener = listen(settings)
+    except ValueError as error:
+        return _fail(EXIT_USAGE, str(error))
+    except LoadError as error:
+        return _fail(EXIT_MODEL, error.reason)
+    except OSError as error:
+        return _fail(EXIT_ADDRESS, f"cannot listen on {settings.host} port {settings.port}: {error.strerror}")
+    print(f"listening on {url_of(listener)}", flush=True)
+
+    def on_ready(models: list[dict[str, Any]]) -> None:
+        names = ", ".join(f"{model['name']} (version {model['version']})" for model in models)
+        print(f"ready after {time.monotonic() - started:.1f} s: {names}", flush=True)
+
+    try:
+        Supervisor(plan, listener=listener, on_ready=on_ready).run()
+    except StartupFailed as error:
+        return _fail(EXIT_MODEL, error.reason)
+    return 0
+
+
+def serve_workers(settings: Settings) -> int:
+    """Run workers alone, for fronts in other processes (`wsgi`) that attach at settings.worker_socket."""
+    if settings.worker_socket is None:
+        return _fail(EXIT_USAGE, "worker needs --socket PATH")
+    try:
+        plan = make_plan(settings)
+        listener = listen_at(settings.worker_socket)
+    except ValueError as error:
+        return _fail(EXIT_USAGE, str(error))
+    except LoadError as error:
+        return _fail(EXIT_MODEL, error.reason)
+    except OSError as error:
+        return _fail(EXIT_ADDRESS, f"cannot listen at {settings.worker_socket}: {error.strerror or error}")
+    print(f"workers at {settings.worker_socket}", flush=True)
+    try:
+        Supervisor(plan, attach_listener=listener, on_ready=lambda models: print("ready", flush=True)).run()
+    except StartupFailed as error:
+        return _fail(EXIT_MODEL, error.reason)
+    finally:
+        Path(settings.worker_socket).unlink(missing_ok=True)
+    return 0
+
+
+def serve_embedded(fd: int) -> int:
+    """A supervisor that lives as long as the channel `fd`; settings come on stdin, its address leaves on stdout."""
+    settings = Settings(**json.load(sys.stdin))
+    try:
+        plan = make_plan(settings)
+        listener = listen(settings)
+        print(json.dumps({"url": url_of(listener)}), flush=True)
+        Supervisor(plan, listener=listener, owner=ControlChannel(socket.socket(fileno=fd))).run()
+    except (ValueError, OSError) as error:
+        print(json.dumps({"reason": str(error)}), flush=True)
+    except (LoadError, StartupFailed) as error:
+        print(json.dumps({"reason": error.reason}), flush=True)
+    return 0
+
+
+def _fail(code: int, reason: str) -> int:
+    print(f"inference_server: {reason}", file=sys.stderr, flush=True)
+    return code

@@ -1,0 +1,47 @@
+"""A request's two halves, as the application and whoever carries it between them see each other.
+
+The application runs the first half and either returns an answer or hands an exchange to `environ[DEFER]`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from batching.client import Outcome, Target
+
+DEFER = "inference.defer"
+
+# Never sent: the client hung up while its item was queued (nginx's number for it). Its connection is closed.
+CLIENT_GONE = 499
+REASONS = {
+    200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type", 421: "Misdirected Request",
+    431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented",
+    503: "Service Unavailable", 504: "Gateway Timeout",
+}  # fmt: skip
+
+
+class Response(NamedTuple):
+    """An answer, ready to leave. `headers` without Content-Length, Date and Connection, which are the front's."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Exchange(Protocol):
+    """A prediction request between its two halves; nothing here raises but `prepare`."""
+
+    heavy: bool
+    target: Target
+    items: list[tuple[int, Any]]
+    deadline: float
+
+    def prepare(self) -> None:
+        """Turn the body into items; in the pool where `heavy`. Raises what `fail` understands."""
+
+    def answer(self, outcomes: list[Outcome]) -> Response:
+        """The second half."""
+
+    def fail(self, error: Exception) -> Response:
+        """The second half where there were no outcomes."""
