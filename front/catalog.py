@@ -11,6 +11,8 @@ from typing import Any
 
 from batching.client import Target
 from models.contract import Contract
+from models.errors import LoadError
+from models.narrowing import is_classifier
 from models.schema import Compiled, compile_contract
 
 
@@ -107,37 +109,30 @@ class Catalog:
         raise Ambiguous(f"there is no single {what}: post to {route}/<model> with one of {', '.join(names)}", names)
 
 
-def is_classifier(contract: Contract) -> bool:
-    """Whether one output holds a score per class."""
-    return bool(contract.labels or contract.image) and len(contract.outputs) == 1
-
-
 def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
     """The `compile` of a client: snapshots in, catalogs out; contracts that stay the same are compiled once."""
-    compiled: dict[tuple[str, str], tuple[dict[str, Any], Compiled]] = {}
+    compiled: dict[tuple[str, str], tuple[dict[str, Any], Compiled | LoadError]] = {}
 
-    def compile_once(model: dict[str, Any]) -> Compiled | None:
+    def compile_once(model: dict[str, Any]) -> Compiled | LoadError | None:
         description = model["description"]
         if description is None:
             return None
         key = (model["name"], model["version"])
         if key not in compiled or compiled[key][0] != description:
-            compiled[key] = (description, compile_contract(Contract.from_json(description)))
+            try:
+                compiled[key] = (description, compile_contract(Contract.from_json(description)))
+            except LoadError as error:
+                compiled[key] = (description, error)
         return compiled[key][1]
 
     def catalogue(snapshot: dict[str, Any]) -> Catalog:
         models: dict[str, list[Entry]] = {}
         for model in snapshot["models"]:
             target = Target(model["group"], model["generation"], model["index"])
-            entry = Entry(
-                model["name"],
-                model["version"],
-                model["state"],
-                model["reason"],
-                target,
-                compile_once(model),
-                model["costs"],
-            )
+            made, state, reason = compile_once(model), model["state"], model["reason"]
+            if isinstance(made, LoadError):  # the contract holds what no request could satisfy
+                made, state, reason = None, "FAILED", made.reason
+            entry = Entry(model["name"], model["version"], state, reason, target, made, model["costs"])
             models.setdefault(entry.name, []).append(entry)
         for versions in models.values():
             versions.sort(key=lambda entry: int(entry.version), reverse=True)

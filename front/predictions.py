@@ -14,7 +14,7 @@ import orjson
 
 from batching.client import Answer
 from batching.errors import NoWorker
-from front.catalog import Entry, is_classifier
+from front.catalog import Entry
 from front.exchange import Exchange, Tally, Waiting
 from front.settings import Settings
 from front.uploads import pictures
@@ -22,6 +22,7 @@ from models.contract import Contract, Image
 from models.dialects import native
 from models.errors import BadInput, TooLarge
 from models.images import decode
+from models.narrowing import is_classifier
 from models.schema import Compiled
 from models.tensors import Item
 
@@ -94,6 +95,8 @@ class Predictions:
         if entry.compiled is None:
             return state
         described = native.describe(entry.compiled, base_url=base_url)
+        if entry.compiled.contract.image is not None:
+            described["curl_picture"] = f"curl -F image=@picture.png {base_url}/classify/{entry.name}"
         return {**state, **described, "batch_seconds": entry.costs}
 
     def _pixels(self, contract: Contract, image: Image, encoded: list[bytes], as_instances: bool) -> native.Request:

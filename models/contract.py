@@ -66,7 +66,7 @@ class Contract:
     """Everything a front must know of one version of one model.
 
     fields: ordered named columns of the only input (then a vector); empty when there are none.
-    request_schema: further JSON Schema for one instance, merged by allOf; keywords restricted (models.schema).
+    request_schema: further JSON Schema for one instance, merged by allOf; keywords restricted (models.keywords).
     labels: class names by index, empty when unknown; a contract with labels or an image is a classifier.
     routes: extra routes that belong to this model, such as "/advanced_predict".
     null_for_nan: a non-finite output is sent as null instead of failing the request.
