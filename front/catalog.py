@@ -131,7 +131,7 @@ def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
             target = Target(model["group"], model["generation"], model["index"])
             made, state, reason = compile_once(model), model["state"], model["reason"]
             if isinstance(made, LoadError):  # the contract holds what no request could satisfy
-                made, state, reason = None, "FAILED", made.reason
+                state, reason, made = "FAILED", made.reason, None
             entry = Entry(model["name"], model["version"], state, reason, target, made, model["costs"])
             models.setdefault(entry.name, []).append(entry)
         for versions in models.values():

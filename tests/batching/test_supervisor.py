@@ -22,7 +22,7 @@ import pytest
 
 from batching.client import Answer, Outcome
 from batching.control import ControlChannel
-from inference_server import EXIT_MODEL
+from commands.serve import EXIT_MODEL
 from tests.fakes import POISON
 from tests.harness import ROOT, SOON_S, Gate, Supervised, gate, supervised, wait_until
 
