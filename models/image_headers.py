@@ -120,8 +120,6 @@ def _jpeg(data: bytes, max_pixels: int) -> Header:
         if marker in _FRAMES:
             if marker not in _DECODABLE or data[start + 4 : start + 5] != b"\x08":  # bits a sample
                 raise UnsupportedMedia("this kind of JPEG is not accepted; send one of 8 bits, baseline or progressive")
-            if frame:
-                raise BadInput("the JPEG picture is damaged: it has two headers")
             frame, progressive = _jpeg_frame(data, start + 5), marker == _PROGRESSIVE
             _check_size(*frame[:2], max_pixels)
             kept.append(view[start:end])

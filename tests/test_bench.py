@@ -91,6 +91,13 @@ def test_every_process_of_the_server_is_weighed(quick: tuple[dict[str, Any], str
         assert 0 <= one["idle_cpu_percent"] < 100
 
 
+def test_processor_time_is_told_by_role(quick: tuple[dict[str, Any], str]) -> None:
+    (leg,) = (one for one in quick[0]["legs"] if (one["name"], one["concurrency"]) == ("server, POST /predict", 64))
+    (measured,) = leg["rounds"]
+    assert measured["cpu_ms_by_role"].keys() == {"supervisor", "front", "worker"}
+    assert sum(measured["cpu_ms_by_role"].values()) == pytest.approx(measured["cpu_ms_per_request"])
+
+
 def test_each_target_of_the_acceptance_has_its_line(quick: tuple[dict[str, Any], str]) -> None:
     result, out = quick
     limits = {one["what"]: (one["limit"], one["at_least"]) for one in result["comparisons"] if one["limit"] is not None}

@@ -12,6 +12,9 @@ from typing import Any
 
 from benchmarks.targets import Measurement, Usage
 
+COLUMNS = (
+    "requests_per_s", "p50_ms", "p99_ms", "cpu_ms_per_request", "mean_batch", "errors", "others_cpu_percent",
+)  # fmt: skip
 HEADINGS = ("what", "c", "{}/s", "p50 ms", "p99 ms", "CPU ms/{}", "mean batch", "errors")
 
 
@@ -29,7 +32,7 @@ class Leg:
 
     def to_json(self) -> dict[str, Any]:
         """The rounds with the median and range of each column."""
-        columns = {column: self.values(column) for column in asdict(self.rounds[0])}
+        columns = {column: self.values(column) for column in COLUMNS}
         return {
             "name": self.name,
             "concurrency": self.concurrency,
@@ -126,12 +129,13 @@ class Report:
 
     def _remarks(self) -> list[str]:
         facts = [f"{name.replace('_', ' ')}: {value}" for name, value in self.facts.items()]
+        divided = [_divided(leg) for leg in self.legs if leg.rounds[0].cpu_ms_by_role]
         others = [value for leg in self.legs for value in leg.values("others_cpu_percent")]
         disturbance = (
             f"other processes' share of the cores: {statistics.median(others):.0f} % in the median leg, "
             f"{max(others):.0f} % in the worst"
         )
-        return [*map(str, self.comparisons), *facts, *self.notes, disturbance]
+        return [*map(str, self.comparisons), *facts, *divided, *self.notes, disturbance]
 
     def _tables(self) -> list[list[list[str]]]:
         legs = [[heading.format(self.unit) for heading in HEADINGS], *map(_row, self.legs)]
@@ -160,6 +164,13 @@ def _row(leg: Leg) -> list[str]:
         median("mean_batch", 1),
         str(sum(one.errors for one in leg.rounds)),
     ]
+
+
+def _divided(leg: Leg) -> str:
+    roles = leg.rounds[0].cpu_ms_by_role
+    medians = {role: statistics.median(one.cpu_ms_by_role.get(role, 0.0) for one in leg.rounds) for role in roles}
+    parts = ", ".join(f"{role} {value:.3f}" for role, value in medians.items())
+    return f"CPU ms by role, {leg.name}, c={leg.concurrency}: {parts}"
 
 
 def _aligned(rows: list[list[str]]) -> str:

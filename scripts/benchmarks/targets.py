@@ -13,8 +13,8 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ CALM_S = 0.5  # between a load and the look at an idle server
 class Measurement:
     """One leg of one round. A request is one row, or one picture; the percentiles are of a request, or of a call.
 
-    cpu_ms_per_request: processor time of all the target's processes; the load generator's is not in it.
+    cpu_ms_per_request: processor time of all the target's processes; the load generator's is not in it. cpu_ms_by_role
+    divides it, where there are several.
     mean_batch: rows in one call of the model, None where no model is called.
     others_cpu_percent: of the cores' time meanwhile, what went to processes that have nothing to do with this.
     """
@@ -43,6 +44,7 @@ class Measurement:
     cpu_ms_per_request: float
     errors: int = 0
     mean_batch: float | None = None
+    cpu_ms_by_role: Mapping[str, float] = field(default_factory=dict)
     others_cpu_percent: float | None = None
 
 
@@ -67,16 +69,20 @@ class _Listening(Program):
 
     def load(self, path: str, connections: int, seconds: int, bodies: wrk.Bodies | None = None) -> Measurement:
         """What wrk finds at one of its paths."""
-        pids = self.pids()
-        batches_before, cpu_before = self.batches(), processes.cpu_seconds(pids)
+        roles = {pid: _role(processes.command(pid)) for pid in self.pids()}
+        batches_before, cpu_before = self.batches(), {pid: processes.cpu_seconds([pid]) for pid in roles}
         load = wrk.run(self.url + path, connections=connections, seconds=seconds, bodies=bodies)
-        cpu, batches = processes.cpu_seconds(pids) - cpu_before, self.batches()
+        cpu_ms = dict.fromkeys(roles.values(), 0.0)
+        for pid, role in roles.items():
+            cpu_ms[role] += (processes.cpu_seconds([pid]) - cpu_before[pid]) * 1000 / max(load.requests, 1)
+        batches = self.batches()
         calls, rows = (after - before for before, after in zip(batches_before, batches, strict=True))
         return Measurement(
             requests_per_s=load.requests_per_s,
             p50_ms=load.p50_ms,
             p99_ms=load.p99_ms,
-            cpu_ms_per_request=cpu * 1000 / max(load.requests, 1),
+            cpu_ms_per_request=sum(cpu_ms.values()),
+            cpu_ms_by_role=cpu_ms if len(cpu_ms) > 1 else {},
             errors=load.errors + (load.requests == 0),
             mean_batch=rows / calls if calls else None,
         )

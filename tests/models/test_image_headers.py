@@ -142,6 +142,13 @@ def test_a_progressive_jpeg_is_limited_by_what_its_decoder_stores() -> None:
         decode(fine, wanted(), max_pixels=9599)
 
 
+def test_a_jpeg_whose_colours_come_one_after_the_other_is_stored_too() -> None:
+    data = bytearray(save(photo(80, 80), "JPEG", subsampling=0))
+    data[corpus.scans(bytes(data))[0] + 4] = 1  # components in the first scan
+    with pytest.raises(TooLarge, match="80 x 80 pixels; encoded like this, at most"):
+        decode(bytes(data), wanted(), max_pixels=9599)
+
+
 def test_memory_stays_within_a_hundred_mebibytes_of_a_picture_at_the_limit() -> None:
     """25 million pixels of 4 bytes are 95.4 MiB; measured at the most 101.7. Its own process, whose peak is its own."""
     program = """
@@ -307,7 +314,7 @@ def malicious() -> dict[str, bytes]:
     hidden = corpus.jpeg_segment(0xFE, b"\xff\xd9") + last
     many = 4_000_000
     return {
-        "jpeg padding": jpeg[:2] + b"\xff" * many,
+        "jpeg padding": jpeg[:2] + b"\xff" * (8 * many),
         "jpeg junk": jpeg[:2] + b"\xff\0" * many,
         "jpeg empty segments": jpeg[:2] + corpus.jpeg_segment(0xFE, b"") * (many // 4) + jpeg[2:],
         "jpeg of two frames": with_two_frames(jpeg),

@@ -147,7 +147,10 @@ def test_inverted_cmyk_is_read_as_adobe_writes_it() -> None:
 @pytest.mark.parametrize("order", ["<", ">"], ids=["little endian", "big endian"])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_every_orientation_is_turned_upright(kind: str, order: str, orientation: int) -> None:
-    data = save(photo(), kind, exif=corpus.exif(orientation, order), quality=95, lossless=True, subsampling=0)
+    exif = (b"Exif\0\0" if kind == "JPEG" else b"") + corpus.exif(orientation, order)
+    data = save(photo(), kind, exif=exif, quality=95, lossless=True, subsampling=0)
+    with Pillow.open(BytesIO(data)) as turned:
+        assert turned.getexif()[0x0112] == orientation
     upright = (WIDTH, HEIGHT) if orientation < 5 else (HEIGHT, WIDTH)
     for size in (upright, (20, 30)):
         assert furthest(read(data, size), plain_route(data, size, "rgb")) <= 2
@@ -200,7 +203,7 @@ def test_a_jpeg_decoded_at_reduced_scale_stays_near_the_full_one(size: tuple[int
 
 
 def test_a_reduced_jpeg_is_turned_upright_too() -> None:
-    data = save(photo(1200, 800), "JPEG", quality=95, exif=corpus.exif(6))
+    data = save(photo(1200, 800), "JPEG", quality=95, exif=b"Exif\0\0" + corpus.exif(6))
     difference = np.abs(read(data, (40, 90)).astype(int) - plain_route(data, (40, 90), "rgb"))
     assert difference.mean() <= 0.6
 

@@ -51,6 +51,7 @@ def test_every_spelling_gives_the_bytes_back(
 @given(SOME)
 @example(b"\xf8")  # +A==
 @example(b"\xf8\x0f\xbe")  # +A++
+@example(base64.b64decode("a+b+c+d+"))  # whole without any blank, too
 def test_blanks_that_were_plus_before_a_form_was_read(data: bytes) -> None:
     text = base64.b64encode(data).decode()
     outer = len(text) - len(text.strip("+"))
@@ -82,6 +83,7 @@ def test_blanks_around_a_text_without_plus_are_layout() -> None:
     assert from_base64("  aGVsbG8=  ") == b"hello"
     assert from_base64("data:image/gif;base64, aGVsbG8=") == b"hello"
     assert from_base64("aGVs bG8=") == b"hello"
+    assert from_base64("aGVs bG8=   ") == b"hello"
 
 
 @pytest.mark.parametrize(
