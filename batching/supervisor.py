@@ -22,16 +22,15 @@ import os
 import selectors
 import signal
 import socket
-import struct
-import subprocess
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
+from batching.child import Child, FrontEnd, is_alive, manner, peer, spawn
 from batching.control import ControlChannel
 from batching.counters import Counters
 from batching.errors import ConnectionLost, StartupFailed
+from batching.groups import Group, Plan, describe, refused_entries
 
 log = logging.getLogger("inference.supervisor")
 
@@ -40,70 +39,6 @@ BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
 # A worker that crashes (rather than reports) before it was ever ready gets so many tries before we give up at start.
 START_TRIES = 3
 STOP_GRACE_S = 1.0
-# Secrets that only the log shipper may see.
-WITHHELD_ENVIRONMENT = ("DATABASE_URL",)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to run. All of it but `entry` and `loader` is passed on, not understood.
-
-    entry: the command that starts a child; the role ("front" or "worker") and a descriptor number are appended.
-    groups: group name -> references of the model versions that share its workers; each has "name" and "version".
-    refused: versions that cannot be served at all: {"name", "version", "reason"}.
-    options: for the loader and the queues (JSON-safe); front_settings: for the fronts (JSON-safe).
-    """
-
-    entry: Sequence[str]
-    loader: str
-    groups: dict[str, list[dict[str, Any]]]
-    options: dict[str, Any]
-    front_settings: dict[str, Any]
-    refused: list[dict[str, str]] = field(default_factory=list)
-    fronts: int = 1
-    workers: int = 1
-    drain_timeout_s: float = 30.0
-
-
-class Child:
-    """A process of ours and what it has told us."""
-
-    def __init__(
-        self, id: int, role: str, process: subprocess.Popen[bytes], channel: ControlChannel, slot: int
-    ) -> None:
-        self.id = id
-        self.role = role
-        self.process = process
-        self.channel = channel
-        self.slot = slot
-        self.life: socket.socket
-        self.group = ""
-        self.ready = False
-        self.started = time.monotonic()
-
-
-class FrontEnd:
-    """Whoever receives snapshots: a front of ours, or one attached from a foreign process (then without a child)."""
-
-    def __init__(self, channel: ControlChannel, slot: int, child: Child | None) -> None:
-        self.channel = channel
-        self.slot = slot
-        self.child = child
-        self.links: set[int] = set()  # ids of the workers whose sockets it has been given
-        self.acknowledged = 0
-
-
-class Group:
-    """Models that share workers, and how their starts have gone."""
-
-    def __init__(self, name: str, references: list[dict[str, Any]]) -> None:
-        self.name = name
-        self.references = references
-        self.generation = 1
-        self.loaded: list[dict[str, Any]] = []  # as the last ready worker reported them
-        self.failures: list[dict[str, str]] = []
-        self.was_ready = False
-        self.failed_starts = 0
 
 
 class Supervisor:
@@ -194,7 +129,7 @@ class Supervisor:
 
     def _start(self) -> None:
         if not self._groups:
-            raise StartupFailed("; ".join(_describe(r) for r in self.plan.refused) or "there is no model to serve")
+            raise StartupFailed("; ".join(describe(r) for r in self.plan.refused) or "there is no model to serve")
         for group in self._groups.values():
             for _ in range(self.plan.workers):
                 self._start_worker(group)
@@ -241,22 +176,14 @@ class Supervisor:
     # -- starting ------------------------------------------------------------------------------------------------
 
     def _start_child(self, role: str) -> Child:
-        ours, theirs = socket.socketpair()
-        environment = {key: value for key, value in os.environ.items() if key not in WITHHELD_ENVIRONMENT}
-        process = subprocess.Popen(
-            [*self.plan.entry, role, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
-        child = Child(next(self._ids), role, process, ControlChannel(ours), self._take_slot())
+        process, channel = spawn(self.plan.entry, role)
+        child = Child(next(self._ids), role, process, channel, self._take_slot())
         self._children[child.id] = child
         self._selector.register(child.channel, selectors.EVENT_READ, lambda: self._hear(child))
         return child
 
     def _has_slot(self) -> bool:
-        for held in [held for held in self._held_slots if not _is_alive(held[1])]:
+        for held in [held for held in self._held_slots if not is_alive(held[1])]:
             self._held_slots.remove(held)
             self._free_slot(held[0])
         return bool(self._free_slots)
@@ -361,7 +288,7 @@ class Supervisor:
         group.was_ready = True
         group.failed_starts = 0
         for failure in group.failures:
-            log.error("%s", _describe(failure))
+            log.error("%s", describe(failure))
         log.info("worker %d is ready after %.1f s", child.process.pid, time.monotonic() - child.started)
         self._publish()
         self._announce()
@@ -370,7 +297,7 @@ class Supervisor:
         """It could load nothing: its process ends, and another tries again, as the files may be mended."""
         self._groups[child.group].failures = failures
         for failure in failures:
-            log.error("%s", _describe(failure))
+            log.error("%s", describe(failure))
         self._announce()
 
     def _announce(self) -> None:
@@ -380,7 +307,7 @@ class Supervisor:
             return
         if not any(group.was_ready for group in groups):
             failures = [failure for group in groups for failure in group.failures]
-            self.exit_reason = "; ".join(_describe(failure) for failure in [*failures, *self.plan.refused])
+            self.exit_reason = "; ".join(describe(failure) for failure in [*failures, *self.plan.refused])
             return
         self._announced = True
         self._on_ready([model for group in groups for model in group.loaded])
@@ -393,19 +320,19 @@ class Supervisor:
             self._stop_workers_when_fronts_are_gone()
             return
         if child.role == "front":
-            log.error("front %d died (%s); starting another", child.process.pid, _manner(child.process.returncode))
+            log.error("front %d died (%s); starting another", child.process.pid, manner(child.process.returncode))
             self._slot.counter("inference_front_deaths_total").add(1)
             self._restart(child, self._start_front, time.monotonic() - child.started > 1.0)
             return
         group = self._groups[child.group]
         reason = "crashed" if child.ready else "failed_start"
         self._slot.counter("inference_worker_deaths_total", group=group.name, reason=reason).add(1)
-        manner = _manner(child.process.returncode)
-        log.error("worker %d died (%s)", child.process.pid, manner)
+        how = manner(child.process.returncode)
+        log.error("worker %d died (%s)", child.process.pid, how)
         if not child.ready:
             group.failed_starts += 1
             if not group.was_ready and not group.failures and group.failed_starts >= START_TRIES:
-                reason = f"its worker died {START_TRIES} times before it was ready ({manner})"
+                reason = f"its worker died {START_TRIES} times before it was ready ({how})"
                 group.failures = [
                     {"name": one["name"], "version": one["version"], "reason": reason} for one in group.references
                 ]
@@ -437,7 +364,7 @@ class Supervisor:
 
     def _release_attached(self, front: FrontEnd) -> None:
         """A foreign process may count on until it ends: its slot is nobody else's before."""
-        pid = _peer(front.channel.socket)
+        pid = peer(front.channel.socket)
         if pid is None or pid == os.getpid():
             self._free_slot(front.slot)
         else:
@@ -485,45 +412,5 @@ class Supervisor:
             front.channel.send({**snapshot, "links": links}, [sock.fileno() for sock in theirs], owned=theirs)
 
     def _models(self, ready_groups: set[str]) -> list[dict[str, Any]]:
-        models: list[dict[str, Any]] = []
-        for group in self._groups.values():
-            common = {"group": group.name, "generation": group.generation}
-            loaded = {(model["name"], model["version"]): model for model in group.loaded}
-            failed = {(failure["name"], failure["version"]): failure["reason"] for failure in group.failures}
-            for index, reference in enumerate(group.references):
-                key = (reference["name"], reference["version"])
-                entry = {"name": key[0], "version": key[1], **common, "index": index, "description": None, "costs": {}}
-                if key in loaded:
-                    state = "READY" if group.name in ready_groups else "LOADING"
-                    reason = None if state == "READY" else failed.get(key, "its worker is being restarted")
-                    entry |= {**loaded[key], "state": state, "reason": reason}
-                else:
-                    entry |= {"state": "FAILED" if key in failed else "LOADING", "reason": failed.get(key)}
-                models.append(entry)
-        refused = {"group": "", "generation": 0, "index": 0, "description": None, "costs": {}, "state": "FAILED"}
-        return models + [{**refused, **version} for version in self.plan.refused]
-
-
-def _describe(failure: dict[str, str]) -> str:
-    return f"model {failure['name']} version {failure['version']} cannot be served: {failure['reason']}"
-
-
-def _peer(sock: socket.socket) -> int | None:
-    """The process at the other end of a Unix socket, where the system tells."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return None
-    return int(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]) or None
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _manner(returncode: int) -> str:
-    return f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name
+        entries = [one for group in self._groups.values() for one in group.entries(ready=group.name in ready_groups)]
+        return entries + refused_entries(self.plan.refused)

@@ -16,156 +16,28 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
-from batching import arrays, policy
+from batching import policy
+from batching.batch import Batch, Served
 from batching.control import ControlChannel
 from batching.counters import Counters, Slot
 from batching.errors import ConnectionLost, Failure, QueueFull
 from batching.life import exit_with_parent
-from batching.queue import Item, ModelQueue
+from batching.queue import Item
 from batching.transport import PART_BYTES, Connection, Kind, pack
 
 log = logging.getLogger("inference.worker")
 
 # A batch that is expected to take less runs in the loop; handing over to a thread and back costs about 0.1 ms.
 QUICK_S = 0.002
-WARM_UP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 HEARTBEAT_S = 1.0
 # A front that takes no answers for so many bytes is as good as dead: its connection is dropped.
 UNSENT_BYTES_MAX = 256 * 1024 * 1024
-
-
-class LoadedModel(Protocol):
-    """What a loader returns. `description` is published to the fronts untouched (JSON-safe)."""
-
-    description: dict[str, Any]
-    max_rows: int | None
-
-    def warm_up(self, sizes: Sequence[int], budget_s: float) -> dict[int, float]:
-        """Run each batch size until the budget is spent; rows -> seconds of one call."""
-
-    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Arrays of shape (rows, ...) in the contract's order in, the same out."""
-
-
-class BadBatch(Exception):
-    """The model answered with something that cannot be divided among the items."""
-
-
-class Served:
-    """One model in this worker: its queue, its learned cost and its counters."""
-
-    def __init__(self, index: int, model: LoadedModel, reference: dict[str, Any], options: dict[str, Any]) -> None:
-        self.index = index
-        self.model = model
-        self.name, self.version = reference["name"], reference["version"]
-        self.queue = ModelQueue(options["queue_rows"], options["queue_bytes"])
-        self.max_wait_s = options["batch_max_wait_ms"] / 1000
-        self.limit = min(options["batch_max_size"], model.max_rows or sys.maxsize)
-        self.costs: dict[int, float] = {}
-
-    def warm_up(self, budget_s: float) -> None:
-        sizes = [size for size in WARM_UP_SIZES if size < self.limit] + [self.limit]
-        self.costs = dict(self.model.warm_up(sizes, budget_s))
-        self.max_rows = policy.best_rows(self.costs, self.limit)
-        self.seconds_per_call = max(self.costs.values(), default=0.0)
-
-    def count_with(self, slot: Slot) -> None:
-        labels = {"model": self.name, "version": self.version}
-        self.batches = slot.counter("inference_batches_total", **labels)
-        self.rows = slot.counter("inference_rows_total", **labels)
-        self.batch_rows = slot.histogram("inference_batch_rows", **labels)
-        self.compute = slot.histogram("inference_compute_seconds", **labels)
-        self.queued = slot.histogram("inference_queue_seconds", **labels)
-        self.waiting = slot.gauge("inference_queue_rows", model=self.name)
-        self.failed = {
-            code: slot.counter("inference_items_failed_total", reason=code.name.lower(), **labels) for code in Failure
-        }
-
-
-class Batch:
-    """Items of one layout on their way through the model, and what came of each."""
-
-    __slots__ = ("compute_s", "items", "late", "number", "outcomes", "served", "started")
-
-    def __init__(self, served: Served, items: list[Item], number: int) -> None:
-        self.served = served
-        self.items = items
-        self.number = number
-        self.started = time.monotonic()
-        self.compute_s = 0.0
-        # (layout, payload) or a failure, in the items' order
-        self.outcomes: list[tuple[bytes, bytes] | Failure] = []
-
-    def run(self) -> None:
-        """Fill `outcomes`: whatever happens to the batch, one for each item."""
-        try:
-            self.outcomes = self._call(self.items)
-        except Exception as error:  # noqa: BLE001 - a model may raise anything, and its text stays in this process
-            log.warning("%s: a batch of %d failed: %s", self.served.name, len(self.items), _brief(error))
-            self.outcomes = self._isolate(self.items, error)
-        self.compute_s = time.monotonic() - self.started
-
-    def _call(self, items: list[Item]) -> list[tuple[bytes, bytes] | Failure]:
-        layout = arrays.layout_of(items[0].layout)
-        rows = [item.rows for item in items]
-        inputs = arrays.join(layout, [item.payload for item in items], rows)
-        outputs = self._in_chunks(inputs, sum(rows))
-        try:
-            out_layout, payloads = arrays.split(outputs, rows)
-        except KeyError as error:
-            raise BadBatch(f"outputs of dtype {error}") from None
-        return [(out_layout, payload) for payload in payloads]
-
-    def _in_chunks(self, inputs: list[np.ndarray], rows: int) -> list[np.ndarray]:
-        """The model's outputs; more rows than a batch may have (one large item) go through in several calls."""
-        limit = self.served.limit
-        if rows <= limit:
-            return self._checked(inputs, rows)
-        pieces = [
-            self._checked([array[at : at + limit] for array in inputs], min(limit, rows - at))
-            for at in range(0, rows, limit)
-        ]
-        return [np.concatenate(tensors) for tensors in zip(*pieces, strict=True)]
-
-    def _checked(self, inputs: list[np.ndarray], rows: int) -> list[np.ndarray]:
-        try:
-            outputs = [np.asarray(output) for output in self.served.model.run(inputs)]
-        except SystemExit as error:  # it would end the computing thread, and nobody would be answered any more
-            raise RuntimeError("the model called exit") from error
-        if not outputs or any(output.shape[:1] != (rows,) for output in outputs):
-            raise BadBatch(f"{rows} rows in, outputs of shapes {[output.shape for output in outputs]}")
-        return outputs
-
-    def _isolate(self, items: list[Item], error: Exception) -> list[tuple[bytes, bytes] | Failure]:
-        """These items failed together: find the guilty. One of 32 costs 11 calls, all of 32 cost 35."""
-        if len(items) == 1:
-            return [Failure.BAD_OUTPUT if isinstance(error, BadBatch) else Failure.MODEL_ERROR]
-        middle = len(items) // 2
-        halves = items[:middle], items[middle:]
-        tried = [self._try(half) for half in halves]
-        if all(isinstance(result, Exception) for result in tried) and len(items) > 2:
-            # Both halves failed, so the guilty are many: one call each is the cheapest way to the innocent.
-            tried = [self._try([item]) for item in items]
-            halves = tuple([item] for item in items)  # type: ignore[assignment]
-        outcomes: list[tuple[bytes, bytes] | Failure] = []
-        for half, result in zip(halves, tried, strict=True):
-            outcomes += self._isolate(half, result) if isinstance(result, Exception) else result
-        return outcomes
-
-    def _try(self, items: list[Item]) -> list[tuple[bytes, bytes] | Failure] | Exception:
-        try:
-            return self._call(items)
-        except Exception as error:  # noqa: BLE001 - as in run
-            return error
 
 
 class Worker:
@@ -412,10 +284,6 @@ class ComputingThread:
 
 def _microseconds(seconds: float) -> int:
     return min(max(int(seconds * 1e6), 0), 0xFFFFFFFF)
-
-
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error)[:300]}"
 
 
 def main(control_fd: int) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 from batching.control import ControlChannel, listen_at
 from batching.errors import StartupFailed
-from batching.supervisor import Plan, Supervisor
+from batching.groups import Plan
+from batching.supervisor import Supervisor
 from front.settings import Settings
 from models.errors import LoadError
 from models.repository import find

@@ -14,7 +14,8 @@ from typing import Any
 
 from batching.control import listen_at
 from batching.errors import StartupFailed
-from batching.supervisor import Plan, Supervisor
+from batching.groups import Plan
+from batching.supervisor import Supervisor
 from commands import serve
 from front.settings import Settings
 

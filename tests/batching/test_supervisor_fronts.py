@@ -61,7 +61,7 @@ def a_gate() -> Iterator[Gate]:
 @pytest.fixture(scope="module")
 def server(a_gate: Gate) -> Iterator[Server]:
     """For tests that leave it as it was, or as good as that."""
-    groups = {"default": [a_gate.model()], "other": [DOUBLE]}
+    groups = {"default": [a_gate.model(), {"name": "neighbour"}], "other": [DOUBLE]}
     with fake_http_server(groups, environment={"DATABASE_URL": SECRET}, predict_timeout_ms=SOON_S * 1000) as running:
         yield running
 
@@ -98,7 +98,7 @@ def test_a_killed_worker_costs_its_requests_and_no_more(server: Server, a_gate: 
         assert doubled(predict(server, "double", 1.0)) == 2.0
         failed = waiting.result(2.0)
         assert (failed.status, failed.body["error"]) == (503, "NOT_READY")
-        wait_until(lambda: ask(server, "GET", "/ready").status == 200, SOON_S, "ready again")
+        wait_until(lambda: predict(server, "neighbour", 1.0).status == 200, SOON_S, "another worker of its group")
         again = pool.submit(predict, server, "gated", 2.0)
         a_gate.next_call().let_go()
         assert doubled(again.result()) == 4.0

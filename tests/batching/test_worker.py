@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batching import arrays
+from batching.batch import Batch, Served
 from batching.errors import Failure
 from batching.queue import Item
 from batching.transport import PART_BYTES, Frame, Kind
-from batching.worker import Batch, Served
 from tests.batching.direct import column, ended, worker
 from tests.fakes import POISON, Fake
 from tests.harness import SOON_S, Gate, gate, wait_until
