@@ -46,7 +46,7 @@ def wait_until(condition: Callable[[], T], timeout_s: float, what: str) -> T:
 
 
 class Gate:
-    """Where the calls of a fake model of kind "gate" wait: `model` makes its reference, `next_call` sees the next one."""
+    """Where calls of a fake model of kind "gate" wait: `model` makes its reference, `next_call` sees the next one."""
 
     def __init__(self, folder: str) -> None:
         self.path = os.path.join(folder, f"gate{len(os.listdir(folder))}")
@@ -185,8 +185,9 @@ class Server:
             code = self.wait()
             wait_until(lambda: not self.survivors(), 2.0, f"no process is left of {sorted(self._seen)}")
         finally:
-            for process in [*self.survivors(), self.process]:
+            for process in self.survivors():
                 process.kill()
+            self.process.kill()
             self.process.wait()
             self._said.close()
         assert code == self.expected_exit

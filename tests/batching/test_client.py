@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from tests.batching.direct import column
 from tests.harness import SOON_S, gate, supervised, wait_until
 
 TARGET = Target("default", 1, 0)
+T = TypeVar("T")
 FAR = float("inf")
 
 
@@ -105,6 +106,11 @@ class Desk:
         ticket = self.client.submit(target, items, deadline, self.outcomes.append)
         self.turn()
         return ticket
+
+    def after_turn(self, value: T) -> T:
+        """`value` as it is when the loop has turned once."""
+        self.turn()
+        return value
 
     def turn(self) -> None:
         """One pass of the loop, and all that the workers can read after it."""
@@ -203,7 +209,7 @@ def test_a_large_item_travels_whole(desk: Desk) -> None:
     rows = np.zeros((PART_BYTES, 1), np.float32)
     desk.client.submit(TARGET, [(len(rows), [rows])], FAR, desk.outcomes.append)
     worker = desk.workers[1]
-    wait_until(lambda: desk.turn() or worker.items, SOON_S, "the item")
+    wait_until(lambda: desk.after_turn(worker.items), SOON_S, "the item")
     assert [len(frame.payload) for frame in worker.items.values()] == [rows.nbytes]
 
 
@@ -387,7 +393,7 @@ def test_a_large_item_can_be_tried_again(desk: Desk) -> None:
     desk.publish(2)
     desk.workers[1].die()
     other = desk.workers[2]
-    wait_until(lambda: desk.turn() or other.items, SOON_S, "the item")
+    wait_until(lambda: desk.after_turn(other.items), SOON_S, "the item")
     assert [frame.payload for frame in other.items.values()] == [rows.tobytes()]
 
 

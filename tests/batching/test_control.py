@@ -1,4 +1,4 @@
-"""Control messages: in pieces, with descriptors beside them, larger than a socket's buffer; and who may listen where."""
+"""Control messages: in pieces, with descriptors, larger than a socket's buffer; and who may listen where."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def doubled(reply: Reply) -> float:
     return float(reply.body["prediction"])
 
 
-SECRET = "postgresql+pg8000://user:canary@localhost/db"  # a made-up one
+SECRET = "postgresql+pg8000://user:canary@localhost/db"  # noqa: S105 - a made-up one
 
 
 @pytest.fixture(scope="module")

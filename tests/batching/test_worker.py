@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from tests.batching.direct import column, ended, worker
 from tests.fakes import POISON, Fake
 from tests.harness import SOON_S, Gate, gate, wait_until
 
-QUICK, SLOW = {"cost": 1e-5}, {"cost": 0.01}
+QUICK: dict[str, Any] = {"cost": 1e-5}
+SLOW: dict[str, Any] = {"cost": 0.01}
 both_ways = pytest.mark.parametrize("cost", [QUICK, SLOW], ids=["in the loop", "in the thread"])
 
 
@@ -103,7 +105,7 @@ def test_outputs_that_cannot_be_carried_are_the_models_fault(kind: str) -> None:
 
 
 @both_ways
-def test_each_item_gets_its_own_answer(cost: dict[str, float]) -> None:
+def test_each_item_gets_its_own_answer(cost: dict[str, Any]) -> None:
     with worker({"name": "m", **cost}) as process:
         peers = [process.link(), process.link()]
         for id in range(200):
@@ -131,7 +133,7 @@ def test_a_model_that_turns_slow_leaves_the_loop() -> None:
 
 
 @both_ways
-def test_what_waits_while_the_model_computes_becomes_one_batch(cost: dict[str, float], a_gate: Gate) -> None:
+def test_what_waits_while_the_model_computes_becomes_one_batch(cost: dict[str, Any], a_gate: Gate) -> None:
     with worker(a_gate.model(**cost)) as process:
         peer = process.link()
         peer.send(0, column(0))
@@ -197,7 +199,7 @@ def test_a_large_item_and_a_large_answer_travel_whole() -> None:
 
 
 @both_ways
-def test_an_item_without_rows_is_answered(cost: dict[str, float]) -> None:
+def test_an_item_without_rows_is_answered(cost: dict[str, Any]) -> None:
     with worker({"name": "m", **cost}) as process:
         peer = process.link()
         peer.send(1, column())
@@ -223,7 +225,7 @@ def test_a_batch_waits_no_longer_than_told() -> None:
 
 
 @both_ways
-def test_one_poisoned_item_fails_alone(cost: dict[str, float], a_gate: Gate) -> None:
+def test_one_poisoned_item_fails_alone(cost: dict[str, Any], a_gate: Gate) -> None:
     with worker({"name": "m", "kind": "poison", **cost}) as process:
         peer = process.link()
         for id in range(32):
@@ -238,7 +240,7 @@ def test_one_poisoned_item_fails_alone(cost: dict[str, float], a_gate: Gate) -> 
     ("kind", "expected"),
     [("wrong_length", Failure.BAD_OUTPUT), ("complex", Failure.BAD_OUTPUT), ("exits", Failure.MODEL_ERROR)],
 )
-def test_a_model_that_fails_every_time_keeps_its_worker(kind: str, expected: Failure, cost: dict[str, float]) -> None:
+def test_a_model_that_fails_every_time_keeps_its_worker(kind: str, expected: Failure, cost: dict[str, Any]) -> None:
     with worker({"name": "bad", "kind": kind, **cost}, {"name": "good"}) as process:
         peer = process.link()
         for id in (1, 2):
@@ -411,7 +413,7 @@ def test_it_ends_when_it_can_load_nothing() -> None:
 
 
 @both_ways
-def test_told_to_stop_it_answers_what_is_queued_and_ends(cost: dict[str, float], a_gate: Gate) -> None:
+def test_told_to_stop_it_answers_what_is_queued_and_ends(cost: dict[str, Any], a_gate: Gate) -> None:
     with worker(a_gate.model(**cost)) as process:
         peer = process.link()
         peer.send(0, column(0))
