@@ -36,10 +36,13 @@ def _require_own_packages() -> None:
         spec = importlib.util.find_spec(name)
         found = Path(spec.origin).resolve().parent if spec and spec.origin else None
         if found != HERE / name:
-            raise ImportError(
+            complaint = (
                 f"inference_server needs its own package {name!r}, but Python finds "
                 f"{'another one' if spec else 'none'} first: start it from another folder, or rename that one"
             )
+            if __name__ == "__main__":
+                sys.exit(complaint)
+            raise ImportError(complaint)
 
 
 _require_own_packages()

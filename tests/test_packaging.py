@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import os
 import re
 import shutil
 import subprocess
@@ -147,3 +148,15 @@ def test_the_supported_pythons_are_said_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == ">=3.11,<3.14"
     assert "(3, 11) <= sys.version_info < (3, 14)" in (ROOT / "scripts" / "_setup.sh").read_text()
+
+
+@pytest.mark.parametrize("how", [["-c", "import inference_server"], ["-m", "inference_server"]])
+def test_a_foreign_package_of_the_same_name_is_named_in_one_line(how: list[str], tmp_path: Path) -> None:
+    """A project with a `models` of its own, such as a Django application, from whose folder ours is started."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").touch()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *how], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "needs its own package 'models', but Python finds another one first" in done.stderr.splitlines()[-1]
+    assert how[0] == "-c" or len(done.stderr.splitlines()) == 1

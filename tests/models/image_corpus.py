@@ -94,7 +94,7 @@ def flat_png(width: int, height: int, depth: int, colour: int, row_bytes: int, *
 
 
 def exif(orientation: int, order: str = "<") -> bytes:
-    """A directory of two entries, the second of which is the orientation; a JPEG wants "Exif" and two zeros before it."""
+    """A directory of two entries, of which the second is the orientation; in a JPEG "Exif" and two zeros precede it."""
     start = b"II*\0" if order == "<" else b"MM\0*"
     entries = struct.pack(f"{order}HHIHH", 0x0100, 3, 1, 640, 0) + struct.pack(
         f"{order}HHIHH", 0x0112, 3, 1, orientation, 0
