@@ -106,11 +106,11 @@ class Predictions:
         rows = []
         for position, data in enumerate(encoded):
             try:
-                pixels = decode(data, image, max_pixels=self._settings.max_image_pixels)
+                pixels = decode(data, image, max_pixels=self._settings.max_image_pixels, squeeze=flat)
             except BadInput as error:
                 error.path = f"/instances/{position}" if as_instances else "/image"
                 raise
-            rows.append(pixels[..., 0] if flat else pixels)
+            rows.append(pixels)
         item = Item((np.stack(rows),), range(len(rows)))
         return native.Request((item,), len(rows), as_instances)
 

@@ -37,7 +37,11 @@ class Settings:
     predict_timeout_ms: float = _setting(2000.0, "from a request's arrival to its answer; a client may ask for less")
     max_json_bytes: int = _setting(8 * 1024 * 1024, "the largest JSON body", "8 MiB parse in about 0.1 s")
     max_body_bytes: int = _setting(64 * 1024 * 1024, "the largest body of any kind")
-    max_image_pixels: int = _setting(25_000_000, "the largest picture, width times height", "75 MB when decoded")
+    max_image_pixels: int = _setting(
+        25_000_000,
+        "the largest picture, width times height",
+        "75 MB when decoded; a WEBP a quarter of it, progressive JPEG two thirds",
+    )
     queue_rows: int = _setting(8192, "rows that may wait for one model", "seconds of work, not minutes")
     queue_bytes: int = _setting(256 * 1024 * 1024, "bytes that may wait for one model")
     decode_threads: int = _setting(2, "threads in each front for pictures and large bodies", "Pillow uses a core each")
