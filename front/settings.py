@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -40,7 +41,7 @@ class Settings:
     max_image_pixels: int = _setting(
         25_000_000,
         "the largest picture, width times height",
-        "75 MB when decoded; a WEBP a quarter of it, progressive JPEG two thirds",
+        "75 MB decoded; WEBP gets a quarter, progressive JPEG two thirds",
     )
     queue_rows: int = _setting(8192, "rows that may wait for one model", "seconds of work, not minutes")
     queue_bytes: int = _setting(256 * 1024 * 1024, "bytes that may wait for one model")
@@ -81,6 +82,9 @@ def parse_setting(one: Field[Any], text: str) -> Any:
     if kind == "str":
         return text
     try:
-        return int(text) if kind == "int" else float(text)
+        number = int(text) if kind == "int" else float(text)
     except ValueError:
-        raise ValueError(f"{one.name.upper()} must be a number, not {text[:40]!r}") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{one.name.upper()} must be a number, not {text[:40]!r}")
+    return number
