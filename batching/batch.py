@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -20,6 +21,10 @@ from batching.queue import Item, ModelQueue
 
 log = logging.getLogger("inference.worker")
 
+# What a row of a model that could not be warmed up is thought to take.
+COLD_S = 0.01
+# Batches whose times say how a model goes now.
+RECENT = 5
 WARM_UP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -56,7 +61,21 @@ class Served:
         sizes = [size for size in WARM_UP_SIZES if size < self.limit] + [self.limit]
         self.costs = dict(self.model.warm_up(sizes, budget_s))
         self.max_rows = policy.best_rows(self.costs, self.limit)
-        self.seconds_per_call = max(self.costs.values(), default=0.0)
+        self._measured = self.costs or {1: COLD_S}
+        self._sizes = sorted(self._measured)
+        self._ratios: deque[float] = deque([1.0], maxlen=RECENT)
+
+    def expected_s(self, rows: int) -> float:
+        """Seconds that a batch will take: the next larger size measured at warm-up, times how it has gone since."""
+        return self._planned_s(rows) * sorted(self._ratios)[len(self._ratios) // 2]
+
+    def learn(self, rows: int, seconds: float) -> None:
+        """What a batch took. The median of the last few counts: the system holds up one now and then."""
+        self._ratios.append(seconds / self._planned_s(rows))
+
+    def _planned_s(self, rows: int) -> float:
+        size = next((size for size in self._sizes if size >= rows), self._sizes[-1])
+        return max(self._measured[size], 1e-6) * max(rows / size, 1)
 
     def count_with(self, slot: Slot) -> None:
         labels = {"model": self.name, "version": self.version}

@@ -345,7 +345,7 @@ class Supervisor:
             start()
             return
         failed_starts = self._groups[child.group].failed_starts if child.group else 1
-        delay_s = min(BACKOFF_FIRST_S * 2 ** (failed_starts - 1), BACKOFF_MAX_S)
+        delay_s = backoff_s(failed_starts)
         log.warning("the next %s starts in %.1f s", child.role, delay_s)
         self._after(delay_s, start)
 
@@ -414,3 +414,8 @@ class Supervisor:
     def _models(self, ready_groups: set[str]) -> list[dict[str, Any]]:
         entries = [one for group in self._groups.values() for one in group.entries(ready=group.name in ready_groups)]
         return entries + refused_entries(self.plan.refused)
+
+
+def backoff_s(failed_starts: int) -> float:
+    """Seconds until the next try: doubled each time up to a limit, after any number of tries (2**1024 is no float)."""
+    return min(BACKOFF_FIRST_S * 2.0 ** min(failed_starts - 1, 10), BACKOFF_MAX_S)

@@ -113,7 +113,7 @@ class Worker:
             return
         self._batch_number = (self._batch_number + 1) & 0xFFFFFFFF
         batch = Batch(one, items, self._batch_number)
-        if one.seconds_per_call < QUICK_S:
+        if one.expected_s(sum(item.rows for item in items)) < QUICK_S:
             batch.run()
             self._answer(batch)
         else:
@@ -128,8 +128,7 @@ class Worker:
     def _answer(self, batch: Batch) -> None:
         one = batch.served
         rows = sum(item.rows for item in batch.items)
-        # A moving average, not the warm-up's figure: a model that turns slow leaves the loop for the thread.
-        one.seconds_per_call += (batch.compute_s - one.seconds_per_call) * 0.2
+        one.learn(rows, batch.compute_s)
         one.batches.add(1)
         one.rows.add(rows)
         one.batch_rows.observe(rows)

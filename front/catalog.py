@@ -47,7 +47,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Catalog:
-    """One snapshot, compiled. `models` holds each model's versions, newest first."""
+    """One snapshot, compiled. `models` holds each model's versions, newest first; `newest` the one that serves."""
 
     serial: int
     draining: bool
@@ -55,19 +55,20 @@ class Catalog:
     groups: set[str]
     groups_with_workers: set[str]
     default: str | None
+    newest: dict[str, Entry]
 
     def find(self, name: str, version: str | None = None) -> Entry:
         """The version asked for, or the newest that can be served. Raises UnknownModel."""
+        if version is None and name in self.newest:
+            return self.newest[name]
         versions = self.models.get(name)
         if not versions:
             raise UnknownModel(f"there is no model {name[:64]!r}; there are: {', '.join(self.models) or 'none'}")
-        if version is None:
-            return next((entry for entry in versions if entry.state != "FAILED"), versions[0])
         for entry in versions:
             if entry.version == version:
                 return entry
         known = ", ".join(entry.version for entry in versions)
-        raise UnknownModel(f"model {name} has no version {version[:20]!r}; it has: {known}")
+        raise UnknownModel(f"model {name} has no version {str(version)[:20]!r}; it has: {known}")
 
     def for_predict(self) -> Entry:
         """The default model, else the only one. Raises Ambiguous."""
@@ -145,6 +146,7 @@ def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
             {model["group"] for model in snapshot["models"] if model["group"]},
             {worker["group"] for worker in snapshot["workers"]},
             default if default in models else None,
+            {name: next((one for one in all_ if one.state != "FAILED"), all_[0]) for name, all_ in models.items()},
         )
 
     return catalogue

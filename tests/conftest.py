@@ -1,20 +1,36 @@
-"""What several folders of tests share: the demo models, and real digits that they have never seen."""
+"""What all tests share: no process outlives them, and Hypothesis does not time them on a busy machine. What several
+folders share: the demo models, and real digits that they have never seen.
+"""
 
 from __future__ import annotations
 
 import io
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 from tests.harness import ROOT
 
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
 # Kept from run to run, since training takes most of a minute; the script makes what is missing, under a lock.
 DEMO_MODELS = ROOT / ".cache" / "demo_models"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left_behind() -> Iterator[None]:
+    yield
+    children = psutil.Process().children(recursive=True)
+    running = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    assert not running, f"still running: {[child.cmdline() for child in running]}"
 
 
 @pytest.fixture(scope="session")

@@ -155,7 +155,7 @@ def test_without_wrk_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     ("number", "said", "programs"),
     [
         (signal.SIGINT, "round 1 of 1: server, POST /predict, c=1", 3),
-        (signal.SIGTERM, "constant server with 1 threads", 0),
+        (signal.SIGTERM, "constant server at c=1", 3),
     ],
 )
 def test_an_interrupted_run_leaves_nothing(

@@ -25,7 +25,7 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 ROOT = SCRIPTS.parent
 START_S = 180.0
 RETRY_S = 0.01
-CALM_S = 0.5  # between a load and the look at an idle server
+CALM_S = 2.0  # between a load and the look at an idle server: a batch of pictures may still be computed
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class _Listening(Program):
 class Server(_Listening):
     """inference_server.py with one model, as a user starts it: default settings but for what the environment says."""
 
-    def __init__(self, model: Path) -> None:
-        environment = {"HOST": "127.0.0.1", "PORT": "0"}
+    def __init__(self, model: Path, **settings: str) -> None:
+        environment = {"HOST": "127.0.0.1", "PORT": "0", **settings}
         super().__init__([sys.executable, str(ROOT / "inference_server.py"), str(model)], environment=environment)
 
     def wait_until_up(self) -> None:

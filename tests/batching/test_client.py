@@ -1,133 +1,19 @@
-"""The front's end: every item gets exactly one outcome, whatever workers do. Here the test is the worker; see below for
-real ones that die.
-"""
+"""The front's end: every item gets exactly one outcome, whatever workers do. Most are the test's own, the last real."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from batching import arrays
-from batching.blocking import SelectorLoop
-from batching.client import Answer, Client, Outcome, Target, Ticket
-from batching.control import ControlChannel
-from batching.counters import Counters
-from batching.errors import Cancelled, ConnectionLost, DeadlineExceeded, Failure, ItemFailed, NoWorker, QueueFull
-from batching.transport import PART_BYTES, Connection, Frame, Kind, pack
+from batching.client import Answer, Outcome, Target
+from batching.errors import Cancelled, DeadlineExceeded, Failure, ItemFailed, NoWorker, QueueFull
+from batching.transport import PART_BYTES
+from tests.batching.desk import FAR, TARGET, Desk
 from tests.batching.direct import column
 from tests.harness import SOON_S, gate, supervised, wait_until
-
-TARGET = Target("default", 1, 0)
-T = TypeVar("T")
-FAR = float("inf")
-
-
-class FakeWorker:
-    """The other end of a link. `items` are the frames that have come, by id, in order."""
-
-    def __init__(self, id: int, sock: socket.socket) -> None:
-        self.id = id
-        self.connection = Connection(sock)
-        self.items: dict[int, Frame] = {}
-        self.cancelled: list[int] = []
-
-    def read(self) -> None:
-        for frame in self.connection.receive():
-            if frame.kind == Kind.CANCEL:
-                self.cancelled.append(frame.id)
-            else:
-                self.items[frame.id] = frame
-
-    def answer(self, id: int) -> None:
-        """What the model would: the input doubled."""
-        frame = self.items[id]
-        tensors = arrays.decode(arrays.layout_of(frame.layout), frame.payload, frame.rows)
-        layout, payload = arrays.encode([tensor * 2 for tensor in tensors])
-        self.say(pack(Kind.ANSWER, id, rows=frame.rows, batch_rows=7, queue_us=5, layout=layout, payload=payload))
-
-    def fail(self, id: int, code: Failure = Failure.MODEL_ERROR) -> None:
-        self.say(pack(Kind.FAILED, id, code=code))
-
-    def say(self, frame: bytes) -> None:
-        self.connection.send(frame)
-        self.connection.flush()
-
-    def die(self) -> None:
-        self.connection.close()
-
-
-class Desk:
-    """A client in a loop that the test turns, and whoever it talks to."""
-
-    def __init__(self, max_rows: int = 1000, max_bytes: int = 10**9) -> None:
-        ours, theirs = socket.socketpair()
-        self.supervisor = ControlChannel(theirs)
-        self.loop = SelectorLoop()
-        self.counters = Counters.create(2)
-        self.messages: list[dict[str, Any]] = []
-        self.lost: list[bool] = []
-        self.workers: dict[int, FakeWorker] = {}
-        self.outcomes: list[list[Outcome]] = []
-        self.client = Client(
-            self.loop,
-            ControlChannel(ours),
-            self.counters.slot(1),
-            self.counters,
-            compile=lambda snapshot: snapshot,
-            max_rows=max_rows,
-            max_bytes=max_bytes,
-            on_message=self.messages.append,
-            on_lost=lambda: self.lost.append(True),
-        )
-
-    def publish(self, *new: int, group: str = "default", generation: int = 1) -> None:
-        """A snapshot in which these workers have appeared."""
-        theirs = []
-        for id in new:
-            worker_end, front_end = socket.socketpair()
-            self.workers[id] = FakeWorker(id, worker_end)
-            theirs.append(front_end)
-        workers = [{"id": id, "group": group, "generation": generation} for id in new]
-        snapshot = {"type": "snapshot", "serial": len(self.workers), "models": [], "workers": workers, "links": [*new]}
-        self.supervisor.send(snapshot, [sock.fileno() for sock in theirs], owned=theirs)
-        self.turn()
-
-    def submit(self, *values: float, deadline: float = FAR, target: Target = TARGET) -> Ticket:
-        items = [(1, [column(value)]) for value in values]
-        ticket = self.client.submit(target, items, deadline, self.outcomes.append)
-        self.turn()
-        return ticket
-
-    def after_turn(self, value: T) -> T:
-        """`value` as it is when the loop has turned once."""
-        self.turn()
-        return value
-
-    def turn(self) -> None:
-        """One pass of the loop, and all that the workers can read after it."""
-        self.loop.turn(0)
-        self.client.flush()
-        for worker in self.workers.values():
-            if worker.connection.fileno() >= 0:
-                with suppress(ConnectionLost):
-                    worker.read()
-
-    def end(self) -> None:
-        self.client.close()
-        self.supervisor.close()
-        self.loop.close()
-        self.counters.close()
-        for worker in self.workers.values():
-            worker.die()
 
 
 @pytest.fixture
@@ -433,91 +319,6 @@ def test_closing_ends_what_is_in_flight() -> None:
     desk.submit(1)
     desk.end()
     assert [type(outcome) for outcome in desk.outcomes[0]] == [NoWorker]
-
-
-# -- anything, in any order -------------------------------------------------------------------------------------------
-
-
-class AnyOrder(RuleBasedStateMachine):
-    """Requests, answers, deaths and deadlines in any order: each request is told its outcomes exactly once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.desk = Desk(max_rows=20)
-        self.told: dict[int, list[Outcome]] = {}
-        self.asked: dict[int, list[float]] = {}
-        self.tickets: dict[int, Ticket] = {}
-        self.now = 0.0
-
-    def alive(self) -> list[FakeWorker]:
-        return [worker for worker in self.desk.workers.values() if worker.connection.fileno() >= 0]
-
-    @precondition(lambda self: len(self.alive()) < 4)
-    @rule()
-    def start_worker(self) -> None:
-        self.desk.publish(len(self.desk.workers) + 1)
-
-    @rule(values=st.lists(st.integers(0, 1000).map(float), max_size=5), patience=st.integers(1, 5))
-    def submit(self, values: list[float], patience: int) -> None:
-        number = len(self.asked)
-
-        def done(outcomes: list[Outcome]) -> None:
-            assert number not in self.told, "told twice"
-            self.told[number] = outcomes
-
-        items = [(1, [column(value)]) for value in values]
-        try:
-            ticket = self.desk.client.submit(TARGET, items, self.now + patience, done)
-        except (NoWorker, QueueFull):
-            return
-        self.asked[number] = values
-        self.tickets[number] = ticket
-
-    @rule(data=st.data(), fails=st.booleans())
-    def answer(self, data: st.DataObject, fails: bool) -> None:
-        pending = [(worker, id) for worker in self.alive() for id in worker.items]
-        if not pending:
-            return
-        worker, id = data.draw(st.sampled_from(pending))
-        (worker.fail if fails else worker.answer)(id)
-        del worker.items[id]
-
-    @precondition(lambda self: self.alive())
-    @rule(data=st.data())
-    def kill(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.alive())).die()
-
-    @precondition(lambda self: self.tickets)
-    @rule(data=st.data())
-    def withdraw(self, data: st.DataObject) -> None:
-        self.desk.client.withdraw(self.tickets[data.draw(st.sampled_from(sorted(self.tickets)))])
-
-    @rule()
-    def turn(self) -> None:
-        self.desk.turn()
-
-    @rule()
-    def time_passes(self) -> None:
-        self.now += 1
-        self.desk.client.expire(self.now)
-
-    @invariant()
-    def what_is_told_is_right(self) -> None:
-        for number, outcomes in self.told.items():
-            assert len(outcomes) == len(self.asked.get(number, []))
-            for value, outcome in zip(self.asked.get(number, []), outcomes, strict=True):
-                assert not isinstance(outcome, Answer) or outcome.outputs[0].item() == value * 2
-
-    def teardown(self) -> None:
-        self.desk.client.expire(FAR)
-        assert self.desk.client.in_flight == 0
-        assert self.told.keys() == self.asked.keys()
-        assert all(link.rows == 0 for link in self.desk.client._links.values())
-        self.desk.end()
-
-
-AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestAnyOrder = AnyOrder.TestCase
 
 
 # -- real workers -----------------------------------------------------------------------------------------------------

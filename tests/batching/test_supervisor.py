@@ -22,6 +22,7 @@ import pytest
 
 from batching.client import Answer, Outcome
 from batching.control import ControlChannel
+from batching.supervisor import backoff_s
 from commands.serve import EXIT_MODEL
 from tests.fakes import POISON
 from tests.harness import ROOT, SOON_S, Gate, Supervised, gate, supervised, wait_until
@@ -221,6 +222,11 @@ def test_a_worker_that_cannot_load_any_more_is_tried_again_until_it_can(tmp_path
         server.until_state("fragile", "READY")
         assert values(server.call("fragile", [1.0])) == [2.0]
         assert "the next worker starts in 0.5 s" in server.log
+
+
+def test_the_wait_between_tries_doubles_up_to_half_a_minute_for_ever() -> None:
+    """After 1,024 tries, some eight hours, the doubling itself once ended the supervisor."""
+    assert [backoff_s(tries) for tries in (1, 2, 3, 7, 8, 2000, 10**6)] == [0.5, 1.0, 2.0, 30.0, 30.0, 30.0, 30.0]
 
 
 # -- the supervisor's own end -----------------------------------------------------------------------------------------
