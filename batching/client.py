@@ -317,9 +317,14 @@ class Client:
             self._finish(item, Failure(frame.code).to_error())
 
     def lost(self, link: WorkerLink) -> None:
-        """A worker died: its items go to another one, once, or fail as retryable."""
-        if self._links.pop(link.id, None) is None:
+        """A worker died: its items go to another one, once, or fail as retryable.
+
+        Or it lives and has dropped us alone: the supervisor hears of it, and gives a new link to whoever lives.
+        """
+        if self._links.get(link.id) is not link:
             return
+        del self._links[link.id]
+        self._control.channel.send({"type": "unlinked", "worker": link.id})
         self._loop.forget(link)
         link.connection.close()
         self._to_flush.discard(link)

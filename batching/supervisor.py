@@ -39,6 +39,7 @@ BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
 # A worker that crashes (rather than reports) before it was ever ready gets so many tries before we give up at start.
 START_TRIES = 3
 STOP_GRACE_S = 1.0
+RELINK_S = 0.1
 
 
 class Supervisor:
@@ -256,6 +257,8 @@ class Supervisor:
         for message, _ in messages:
             if message["type"] == "acknowledged":
                 self._acknowledge(child.channel, message["serial"])
+            elif message["type"] == "unlinked":
+                self._relink_later(child.channel, message["worker"])
             elif message["type"] == "ready":
                 self._on_worker_ready(child, message)
             elif message["type"] == "failed":
@@ -266,6 +269,8 @@ class Supervisor:
             for message, _ in front.channel.receive():
                 if message.get("type") == "acknowledged":
                     self._acknowledge(front.channel, message.get("serial", 0))
+                elif message.get("type") == "unlinked":
+                    self._relink_later(front.channel, message.get("worker", 0))
                 elif message.get("type") == "stop" and front is self._owner:
                     self.drain()
         except ConnectionLost:
@@ -280,6 +285,17 @@ class Supervisor:
         for front in self._fronts:
             if front.channel is channel:
                 front.acknowledged = serial
+
+    def _relink_later(self, channel: ControlChannel, worker: int) -> None:
+        """A front's link has ended. If its worker has not, as will be known soon, they get a new one."""
+
+        def relink() -> None:
+            for front in self._fronts:
+                if front.channel is channel and worker in self._children:
+                    front.links.discard(worker)
+                    self._publish()
+
+        self._after(RELINK_S, relink)
 
     def _on_worker_ready(self, child: Child, message: dict[str, Any]) -> None:
         group = self._groups[child.group]

@@ -219,12 +219,13 @@ class Worker:
     def _flush(self, link: Link) -> None:
         if link not in self._links:
             return
+        before = link.connection.pending_bytes
         try:
             link.connection.flush()
         except ConnectionLost:
             self._drop(link)
             return
-        if link.connection.pending_bytes > UNSENT_BYTES_MAX:
+        if before == link.connection.pending_bytes > UNSENT_BYTES_MAX:
             log.warning("a front takes no answers; its connection is dropped")
             self._drop(link)
             return

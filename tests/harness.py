@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 
 from batching.blocking import BlockingClient
-from batching.client import Outcome, Target
+from batching.client import Answer, Outcome, Target
 from batching.control import ControlChannel
 
 ROOT = Path(__file__).parent.parent
@@ -246,6 +246,19 @@ class Supervised(Server):
             return len(now) == len(workers) and {worker["id"] for worker in now} != ids
 
         wait_until(replaced, SOON_S, "another worker is ready")
+
+    def counted(self, name: str, *labels: str) -> float:
+        """A counter or gauge over all processes, as it stands now."""
+        return self.client.counters.read().get((name, labels), [0.0])[0]
+
+
+def values(outcomes: Sequence[Outcome]) -> list[float]:
+    """All numbers of the outcomes, flat; an AssertionError when one is no answer."""
+    found: list[float] = []
+    for outcome in outcomes:
+        assert isinstance(outcome, Answer), outcome
+        found += outcome.outputs[0].ravel().tolist()
+    return found
 
 
 @contextmanager

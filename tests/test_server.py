@@ -15,6 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -342,6 +343,7 @@ def test_a_worker_killed_with_sigkill_is_replaced(demo_models: Path) -> None:
 def worker_of(server: InferenceServer, but: int = 0) -> int:
     """The process id of the server's worker, 0 when there is none (or only `but`)."""
     for child in psutil.Process(server.pid).children():
-        if "worker" in child.cmdline() and child.pid != but:
-            return child.pid
+        with suppress(psutil.Error):  # it may end while we look
+            if "worker" in child.cmdline() and child.pid != but:
+                return child.pid
     return 0

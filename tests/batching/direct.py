@@ -13,14 +13,20 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pytest
 
 from batching import arrays
 from batching.control import ControlChannel
 from batching.counters import Counters
-from batching.errors import ConnectionLost
+from batching.errors import ConnectionLost, Failure
 from batching.transport import PART_BYTES, Connection, Frame, Kind, pack
 from inference_server import Settings
 from tests.harness import ROOT, SOON_S, TUNING, wait_until
+
+# What warm-up says a call costs decides where batches run.
+QUICK: dict[str, Any] = {"cost": 1e-5}
+SLOW: dict[str, Any] = {"cost": 0.01}
+both_ways = pytest.mark.parametrize("cost", [QUICK, SLOW], ids=["in the loop", "in the thread"])
 
 
 class Peer:
@@ -150,6 +156,12 @@ def worker(*models: dict[str, Any], **settings: Any) -> Iterator[DirectWorker]:
 def column(*values: float) -> np.ndarray:
     """Rows of one float32 each."""
     return np.array(values, np.float32).reshape(-1, 1)
+
+
+def failure(frame: Frame) -> Failure:
+    """Why an item failed; an AssertionError when it was answered."""
+    assert frame.kind == Kind.FAILED
+    return Failure(frame.code)
 
 
 def ended(peer: Peer) -> bool:

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from batching.client import Answer, Outcome, Target
+from batching.client import Answer, Target
 from batching.errors import Cancelled, DeadlineExceeded, Failure, ItemFailed, NoWorker, QueueFull
 from batching.transport import PART_BYTES
 from tests.batching.desk import FAR, TARGET, Desk
 from tests.batching.direct import column
-from tests.harness import SOON_S, gate, supervised, wait_until
+from tests.harness import SOON_S, gate, supervised, values, wait_until
 
 
 @pytest.fixture
@@ -21,14 +21,6 @@ def desk() -> Iterator[Desk]:
     made = Desk()
     yield made
     made.end()
-
-
-def values(outcomes: list[Outcome]) -> list[float]:
-    found = []
-    for outcome in outcomes:
-        assert isinstance(outcome, Answer)
-        found += outcome.outputs[0].ravel().tolist()
-    return found
 
 
 # -- items and answers ----------------------------------------------------------------------------------------------

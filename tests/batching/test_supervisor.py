@@ -1,13 +1,12 @@
-"""The supervisor and its workers: starting, dying, replacing, draining; real processes and real signals, no HTTP.
+"""The supervisor and its workers: starting, dying, being replaced, and who attaches; real processes, no HTTP.
 
-With fronts: test_supervisor_fronts.py.
+How it ends: test_supervisor_end.py. With fronts: test_supervisor_fronts.py.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -20,26 +19,14 @@ from typing import Any
 
 import pytest
 
-from batching.client import Answer, Outcome
+from batching.client import Answer
 from batching.control import ControlChannel
 from batching.supervisor import backoff_s
 from commands.serve import EXIT_MODEL
 from tests.fakes import POISON
-from tests.harness import ROOT, SOON_S, Gate, Supervised, gate, supervised, wait_until
+from tests.harness import ROOT, SOON_S, Gate, Supervised, gate, supervised, values, wait_until
 
 GOOD = {"name": "good"}
-
-
-def values(outcomes: list[Outcome]) -> list[float]:
-    found = []
-    for outcome in outcomes:
-        assert isinstance(outcome, Answer), outcome
-        found += outcome.outputs[0].ravel().tolist()
-    return found
-
-
-def counted(server: Supervised, name: str, *labels: str) -> float:
-    return server.client.counters.read().get((name, labels), [0.0])[0]
 
 
 def worker_of_default(server: Supervised) -> int:
@@ -147,14 +134,14 @@ def test_a_worker_killed_while_idle_is_replaced_and_answers_again(server: Superv
     starts, rows = ("inference_worker_starts_total", "default"), ("inference_rows_total", "good", "1")
     assert values(server.call("good", [1.0])) == [2.0]
     before, pid = server.client.view["workers"], worker_of_default(server)
-    counts = [counted(server, *series) for series in (starts, rows)]
+    counts = [server.counted(*series) for series in (starts, rows)]
     server.kill(pid)
     server.until_replaced(before)
     assert values(server.call("good", [3.0])) == [6.0]
     assert worker_of_default(server) != pid
-    assert counted(server, "inference_worker_deaths_total", "default", "crashed") == 1
+    assert server.counted("inference_worker_deaths_total", "default", "crashed") == 1
     # What the dead one had counted counts on.
-    assert [counted(server, *series) for series in (starts, rows)] == [count + 1 for count in counts]
+    assert [server.counted(*series) for series in (starts, rows)] == [count + 1 for count in counts]
     assert f"worker {pid} died (SIGKILL)" in server.log
 
 
@@ -189,6 +176,16 @@ def test_a_death_in_one_group_does_not_touch_another(server: Supervised, a_gate:
         assert values(server.call("good", [1.0])) == [2.0]
         call.let_go()
         assert values(waiting.result()) == [2.0]
+
+
+def test_a_link_that_is_lost_without_a_death_is_made_anew(server: Supervised) -> None:
+    before = server.client.view["workers"]
+    for link in list(server.client._client._links.values()):
+        link.connection.socket.send(b"nonsense" * 20)  # each worker hangs up on us
+    wait_until(lambda: not server.client._client._links, SOON_S, "all links are lost")
+    wait_until(lambda: len(server.client._client._links) == len(before), SOON_S, "new links")
+    assert server.client.view["workers"] == before
+    assert values(server.call("good", [1.0])) == [2.0]
 
 
 def test_a_model_whose_file_has_gone_is_left_out_after_a_restart_and_the_rest_serves(tmp_path: Path) -> None:
@@ -229,89 +226,6 @@ def test_the_wait_between_tries_doubles_up_to_half_a_minute_for_ever() -> None:
     assert [backoff_s(tries) for tries in (1, 2, 3, 7, 8, 2000, 10**6)] == [0.5, 1.0, 2.0, 30.0, 30.0, 30.0, 30.0]
 
 
-# -- the supervisor's own end -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("cost", [1e-5, 0.01], ids=["in the loop", "in the thread"])
-def test_when_it_is_killed_no_process_is_left_after_a_second_even_while_a_model_computes(cost: float) -> None:
-    with gate() as a_gate, supervised([a_gate.model(cost=cost)], workers=2) as server, ThreadPoolExecutor() as pool:
-        pool.submit(server.call, "gated", [1.0])
-        a_gate.next_call()
-        assert len(server.children()) == 2
-        server.kill_supervisor()
-        wait_until(lambda: not server.survivors(), 1.0, "nothing is left")
-
-
-def test_when_it_is_killed_while_it_starts_no_process_is_left() -> None:
-    with supervised([{"name": "m", "kind": "slow_refusal", "seconds": 30}], wait=False) as server:
-        wait_until(lambda: server.children("worker"), SOON_S, "a worker")
-        server.kill_supervisor()
-        wait_until(lambda: not server.survivors(), SOON_S, "nothing is left")
-
-
-def test_what_is_in_flight_is_answered_when_it_is_told_to_end() -> None:
-    with gate() as a_gate, supervised([a_gate.model()]) as server, ThreadPoolExecutor() as pool:
-        waiting = pool.submit(server.call, "gated", [1.0])
-        call = a_gate.next_call()
-        queued = pool.submit(server.call, "gated", [2.0, 3.0])
-        wait_until(lambda: counted(server, "inference_in_flight") == 3, SOON_S, "all three are sent")
-        server.signal()
-        wait_until(lambda: server.client.view["draining"], SOON_S, "the drain")
-        call.let_go()
-        a_gate.open()
-        assert values(waiting.result()) == [2.0]
-        assert values(queued.result()) == [4.0, 6.0]
-        assert server.wait() == 0
-
-
-def test_signals_to_the_whole_group_drain_too() -> None:
-    """Ctrl-C in a terminal reaches every process of the group at once."""
-    with gate() as a_gate, supervised([a_gate.model()]) as server, ThreadPoolExecutor() as pool:
-        waiting = pool.submit(server.call, "gated", [1.0])
-        call = a_gate.next_call()
-        os.killpg(server.pid, signal.SIGINT)
-        wait_until(lambda: server.client.view["draining"], SOON_S, "the drain")
-        call.let_go()
-        assert values(waiting.result()) == [2.0]
-        assert server.wait() == 0
-        assert "Traceback" not in server.log
-
-
-def test_a_second_signal_ends_it_at_once() -> None:
-    with gate() as a_gate, supervised([a_gate.model()]) as server, ThreadPoolExecutor() as pool:
-        waiting = pool.submit(server.call, "gated", [1.0])
-        a_gate.next_call()
-        server.signal(signal.SIGINT)
-        wait_until(lambda: server.client.view["draining"], SOON_S, "the drain")
-        signalled_at = time.monotonic()
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0
-        assert time.monotonic() - signalled_at < 1.0
-        assert not isinstance(waiting.result()[0], Answer)
-        assert "Traceback" not in server.log
-
-
-def test_what_does_not_finish_in_time_is_ended() -> None:
-    with gate() as a_gate, supervised([a_gate.model()], drain_timeout_s=0.3) as server, ThreadPoolExecutor() as pool:
-        waiting = pool.submit(server.call, "gated", [1.0])
-        a_gate.next_call()
-        signalled_at = time.monotonic()
-        server.signal()
-        assert server.wait() == 0
-        assert 0.3 < time.monotonic() - signalled_at < 3.0
-        assert not isinstance(waiting.result()[0], Answer)
-
-
-@pytest.mark.parametrize("kind", ["slow_refusal", "dies"])
-def test_told_to_end_while_it_starts_it_ends_at_once(kind: str) -> None:
-    with supervised([{"name": "m", "kind": kind, "seconds": 30}], wait=False) as server:
-        wait_until(lambda: server.children("worker"), SOON_S, "a worker")
-        signalled_at = time.monotonic()
-        server.signal()
-        assert server.wait() == 0
-        assert time.monotonic() - signalled_at < 2.0
-
-
 # -- whoever attaches -------------------------------------------------------------------------------------------------
 
 
@@ -321,11 +235,11 @@ def test_told_to_end_while_it_starts_it_ends_at_once(kind: str) -> None:
     ids=["HTTP", "no JSON", "no descriptors", "a message without a type", "nothing"],
 )
 def test_whoever_speaks_nonsense_to_it_harms_nobody(data: bytes, server: Supervised) -> None:
-    deaths = counted(server, "inference_worker_deaths_total", "default", "crashed")
+    deaths = server.counted("inference_worker_deaths_total", "default", "crashed")
     with say_to(server, data):
         assert values(server.call("good", [1.0])) == [2.0]
         assert attaches(server)
-    assert counted(server, "inference_worker_deaths_total", "default", "crashed") == deaths
+    assert server.counted("inference_worker_deaths_total", "default", "crashed") == deaths
 
 
 def test_a_front_that_does_not_read_holds_up_nobody() -> None:

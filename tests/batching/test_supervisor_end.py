@@ -1,0 +1,93 @@
+"""How a supervisor ends, by signals of all kinds: what is in flight is answered, and no process stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from batching.client import Answer
+from tests.harness import SOON_S, gate, supervised, values, wait_until
+
+
+@pytest.mark.parametrize("cost", [1e-5, 0.01], ids=["in the loop", "in the thread"])
+def test_when_it_is_killed_no_process_is_left_after_a_second_even_while_a_model_computes(cost: float) -> None:
+    with gate() as a_gate, supervised([a_gate.model(cost=cost)], workers=2) as server, ThreadPoolExecutor() as pool:
+        pool.submit(server.call, "gated", [1.0])
+        a_gate.next_call()
+        assert len(server.children()) == 2
+        server.kill_supervisor()
+        wait_until(lambda: not server.survivors(), 1.0, "nothing is left")
+
+
+def test_when_it_is_killed_while_it_starts_no_process_is_left() -> None:
+    with supervised([{"name": "m", "kind": "slow_refusal", "seconds": 30}], wait=False) as server:
+        wait_until(lambda: server.children("worker"), SOON_S, "a worker")
+        server.kill_supervisor()
+        wait_until(lambda: not server.survivors(), SOON_S, "nothing is left")
+
+
+def test_what_is_in_flight_is_answered_when_it_is_told_to_end() -> None:
+    with gate() as a_gate, supervised([a_gate.model()]) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.call, "gated", [1.0])
+        call = a_gate.next_call()
+        queued = pool.submit(server.call, "gated", [2.0, 3.0])
+        wait_until(lambda: server.counted("inference_in_flight") == 3, SOON_S, "all three are sent")
+        server.signal()
+        wait_until(lambda: server.client.view["draining"], SOON_S, "the drain")
+        call.let_go()
+        a_gate.open()
+        assert values(waiting.result()) == [2.0]
+        assert values(queued.result()) == [4.0, 6.0]
+        assert server.wait() == 0
+
+
+def test_signals_to_the_whole_group_drain_too() -> None:
+    """Ctrl-C in a terminal reaches every process of the group at once."""
+    with gate() as a_gate, supervised([a_gate.model()]) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.call, "gated", [1.0])
+        call = a_gate.next_call()
+        os.killpg(server.pid, signal.SIGINT)
+        wait_until(lambda: server.client.view["draining"], SOON_S, "the drain")
+        call.let_go()
+        assert values(waiting.result()) == [2.0]
+        assert server.wait() == 0
+        assert "Traceback" not in server.log
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    with gate() as a_gate, supervised([a_gate.model()]) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.call, "gated", [1.0])
+        a_gate.next_call()
+        server.signal(signal.SIGINT)
+        wait_until(lambda: server.client.view["draining"], SOON_S, "the drain")
+        signalled_at = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert time.monotonic() - signalled_at < 1.0
+        assert not isinstance(waiting.result()[0], Answer)
+        assert "Traceback" not in server.log
+
+
+def test_what_does_not_finish_in_time_is_ended() -> None:
+    with gate() as a_gate, supervised([a_gate.model()], drain_timeout_s=0.3) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.call, "gated", [1.0])
+        a_gate.next_call()
+        signalled_at = time.monotonic()
+        server.signal()
+        assert server.wait() == 0
+        assert 0.3 < time.monotonic() - signalled_at < 3.0
+        assert not isinstance(waiting.result()[0], Answer)
+
+
+@pytest.mark.parametrize("kind", ["slow_refusal", "dies"])
+def test_told_to_end_while_it_starts_it_ends_at_once(kind: str) -> None:
+    with supervised([{"name": "m", "kind": kind, "seconds": 30}], wait=False) as server:
+        wait_until(lambda: server.children("worker"), SOON_S, "a worker")
+        signalled_at = time.monotonic()
+        server.signal()
+        assert server.wait() == 0
+        assert time.monotonic() - signalled_at < 2.0
