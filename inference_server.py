@@ -266,7 +266,8 @@ class InferenceServer:
             self._give_up(first.get("reason", "the server ended at once"))
         self.url = first["url"]
         self._client = BlockingClient(ControlChannel(ours), cataloguer(self._settings.default_model))
-        if not self._client.wait_until(lambda catalog: catalog.is_ready(), self._start_timeout_s):
+        told = self._client.messages
+        if not self._client.wait_until(lambda _: any(one["type"] == "ready" for one in told), self._start_timeout_s):
             reason = "the server was not ready in time"
             if self._client.lost:
                 last = self._stdout.readline()

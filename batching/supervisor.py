@@ -74,6 +74,8 @@ class Supervisor:
         self._workers_told_to_stop = False
         self._signals: list[int] = []
         self._announced = False
+        self._ready_serial = 0  # the first snapshot with a ready worker
+        self._fronts_failed = 0  # fronts that died before any was heard of
         if attach_listener is not None:
             attach_listener.setblocking(False)
             self._selector.register(attach_listener, selectors.EVENT_READ, self._on_attach)
@@ -285,6 +287,7 @@ class Supervisor:
         for front in self._fronts:
             if front.channel is channel:
                 front.acknowledged = serial
+                self._announce()
 
     def _relink_later(self, channel: ControlChannel, worker: int) -> None:
         """A front's link has ended. If its worker has not, as will be known soon, they get a new one."""
@@ -307,6 +310,7 @@ class Supervisor:
             log.error("%s", describe(failure))
         log.info("worker %d is ready after %.1f s", child.process.pid, time.monotonic() - child.started)
         self._publish()
+        self._ready_serial = self._ready_serial or self._serial
         self._announce()
 
     def _on_worker_failed(self, child: Child, failures: list[dict[str, str]]) -> None:
@@ -325,10 +329,26 @@ class Supervisor:
             failures = [failure for group in groups for failure in group.failures]
             self.exit_reason = "; ".join(describe(failure) for failure in [*failures, *self.plan.refused])
             return
+        if not self._is_heard():
+            return
         self._announced = True
         self._on_ready([model for group in groups for model in group.loaded])
         if self._owner is not None:
             self._owner.channel.send({"type": "ready"})
+
+    def _is_heard(self) -> bool:
+        """Whether a front of ours, if there are to be any, knows of a ready worker."""
+        heard = (front.child is not None and front.acknowledged >= self._ready_serial for front in self._fronts)
+        return self._listener is None or any(heard)
+
+    def _on_front_death(self, child: Child, how: str) -> None:
+        log.error("front %d died (%s); starting another", child.process.pid, how)
+        self._slot.counter("inference_front_deaths_total").add(1)
+        if not self._announced:
+            self._fronts_failed += 1
+            if self._fronts_failed >= START_TRIES * self.plan.fronts:
+                self.exit_reason = f"the HTTP fronts died {self._fronts_failed} times before one could serve ({how})"
+        self._restart(child, self._start_front, time.monotonic() - child.started > 1.0)
 
     def _on_death(self, child: Child) -> None:
         self._reap(child)
@@ -336,9 +356,7 @@ class Supervisor:
             self._stop_workers_when_fronts_are_gone()
             return
         if child.role == "front":
-            log.error("front %d died (%s); starting another", child.process.pid, manner(child.process.returncode))
-            self._slot.counter("inference_front_deaths_total").add(1)
-            self._restart(child, self._start_front, time.monotonic() - child.started > 1.0)
+            self._on_front_death(child, manner(child.process.returncode))
             return
         group = self._groups[child.group]
         reason = "crashed" if child.ready else "failed_start"

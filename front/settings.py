@@ -27,7 +27,7 @@ class Settings:
     allow_h5: bool = _setting(False, "also load .h5 files", "the format is older and less safe than .keras")
     host: str = _setting("127.0.0.1", "the address to listen on", "nobody else's machine, unless you say so")
     port: int = _setting(8080, "the port to listen on; 0 takes a free one and prints it")
-    fronts: int = _setting(1, "HTTP processes", "one saturates a worker with a small model on two cores")
+    fronts: int = _setting(2, "HTTP processes", "a request costs a front 4 times what it costs a small model's worker")
     workers: int = _setting(1, "processes with the models", "TensorFlow uses all cores already; each costs its memory")
     batch_max_size: int = _setting(64, "rows in one batch at the most", "fewer where warm-up shows that fewer pay")
     batch_max_wait_ms: float = _setting(

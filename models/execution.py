@@ -7,7 +7,6 @@ nothing of who asks: rows are rows, whoever they belong to.
 from __future__ import annotations
 
 import logging
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -166,7 +165,7 @@ class LoadedModel:
         return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
 
     def warm_up(self, sizes: Sequence[int], budget_s: float) -> dict[int, float]:
-        """Run each number of rows several times, in every form of input: rows -> median seconds of one call.
+        """Run each number of rows several times, in every form of input: rows -> least seconds of one call.
 
         The smallest is always run; the next ones while they can be expected to fit into the budget. Empty when the
         model takes none of the rows we can think of: such a model is served cold.
@@ -180,7 +179,7 @@ class LoadedModel:
                 expected = seconds[last] * rows / last * (1 + MIN_CALLS) * len(self._forms)
                 if spent + expected > budget_s:
                     break
-            seconds[rows] = max(_median_s(partial(self.run, batch)) for batch in self._batches(rows))
+            seconds[rows] = max(_least_s(partial(self.run, batch)) for batch in self._batches(rows))
         return seconds
 
     def _batches(self, rows: int) -> Iterator[list[np.ndarray]]:
@@ -290,12 +289,15 @@ def _presentable(name: str, member: Any) -> Any:
     return tf.cast(tensor, tf.float32) if tensor.dtype == tf.bfloat16 else tensor
 
 
-def _median_s(call: Callable[[], object]) -> float:
-    """Seconds of one call, once the first is done: that one prepares what the others find."""
+def _least_s(call: Callable[[], object]) -> float:
+    """Seconds of one call, once the first is done: that one prepares what the others find.
+
+    The least, not the mean: what comes on top is what else the machine did, and would make a batch size look bad.
+    """
     call()
     times: list[float] = []
     while len(times) < MIN_CALLS or (len(times) < MAX_CALLS and sum(times) < CALLS_S):
         started = time.perf_counter()
         call()
         times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    return min(times)

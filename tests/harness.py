@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 # How long anything may take on a busy machine that ought to happen at once.
 SOON_S = 20.0
 # What a test's server may hold of its parent's environment: what a caller sets for one test comes on top.
-TUNING = {"warm_up_budget_s": 1.0, "drain_timeout_s": 10.0}
+TUNING = {"warm_up_budget_s": 1.0, "drain_timeout_s": 10.0, "fronts": 1}
 
 T = TypeVar("T")
 Groups = dict[str, list[dict[str, Any]]] | list[dict[str, Any]]

@@ -318,7 +318,7 @@ def test_sigkill_of_the_supervisor_leaves_no_process_and_no_port(demo_models: Pa
     url = process.stdout.readline().split()[-1]
     assert process.stdout.readline().startswith("ready after")
     children = psutil.Process(process.pid).children(recursive=True)
-    assert len(children) == 2
+    assert len(children) == 3  # two fronts, one worker
     assert post(f"{url}/predict", {"features": TEN})[0] == 200
     process.kill()
     process.wait()
