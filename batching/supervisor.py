@@ -22,8 +22,10 @@ import os
 import selectors
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from batching.child import Child, FrontEnd, is_alive, manner, peer, spawn
@@ -39,6 +41,8 @@ BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
 # A worker that crashes (rather than reports) before it was ever ready gets so many tries before we give up at start.
 START_TRIES = 3
 STOP_GRACE_S = 1.0
+# How long a child that has let go of its channel may take to be gone before it is killed.
+EXIT_CODE_S = 0.1
 RELINK_S = 0.1
 
 
@@ -351,6 +355,8 @@ class Supervisor:
         self._restart(child, self._start_front, time.monotonic() - child.started > 1.0)
 
     def _on_death(self, child: Child) -> None:
+        with suppress(subprocess.TimeoutExpired):  # a process closes its sockets a little before it has its exit code
+            child.process.wait(EXIT_CODE_S)
         self._reap(child)
         if self._draining:
             self._stop_workers_when_fronts_are_gone()

@@ -21,7 +21,7 @@ from front.settings import Settings
 
 
 def main() -> int:
-    """Serve what the order says: {"groups", "refused", "settings", "http", "socket"}; the exit code."""
+    """Serve what the order (tests.harness) says; the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s[%(process)d] %(message)s")
     order: dict[str, Any] = json.load(sys.stdin)
     settings = Settings(**order["settings"])
@@ -31,7 +31,7 @@ def main() -> int:
         groups=order["groups"],
         refused=order["refused"],
         options=asdict(settings),
-        front_settings=asdict(settings),
+        front_settings={**asdict(settings), **order["front_settings"]},
         fronts=settings.fronts,
         workers=settings.workers,
         drain_timeout_s=settings.drain_timeout_s,

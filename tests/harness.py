@@ -315,9 +315,11 @@ def _order(groups: Groups, *, http: bool, socket: str | None, settings: dict[str
     named = groups if isinstance(groups, dict) else {"default": groups}
     versioned = {name: [{"version": "1", **model} for model in models] for name, models in named.items()}
     refused = settings.pop("refused", [])
+    front_settings = settings.pop("front_settings", {})
     return {
         "groups": versioned,
         "refused": refused,
+        "front_settings": front_settings,
         "settings": {**TUNING, "port": 0, **settings},
         "http": http,
         "socket": socket,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
+from commands.serve import EXIT_MODEL
 from tests.harness import SOON_S, Gate, Server, fake_http_server, gate, listens, wait_until
 
 DOUBLE = {"name": "double"}
@@ -208,3 +209,10 @@ def test_a_second_signal_ends_it_at_once() -> None:
         error = waiting.exception(SOON_S)  # its connection ended, or it was told so
         assert isinstance(error, OSError | HTTPException) or waiting.result().status == 503
         assert "Traceback" not in server.log
+
+
+def test_fronts_that_never_start_end_the_server_with_a_line() -> None:
+    with fake_http_server([DOUBLE], wait=False, front_settings={"nonsense": 1}) as server:
+        server.expected_exit = EXIT_MODEL
+        assert server.wait() == EXIT_MODEL
+        assert "reason: the HTTP fronts died 3 times before one could serve (exit code 1)" in server.log
