@@ -29,6 +29,7 @@ class SelectorLoop:
         self._selector = selectors.DefaultSelector()
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
+        self._wake.setblocking(False)
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._todo: deque[Callable[[], None]] = deque()
 
@@ -41,7 +42,8 @@ class SelectorLoop:
     def call_soon(self, function: Callable[[], None]) -> None:
         """Run `function` in the loop's thread; the only method for other threads. Raises OSError after `close`."""
         self._todo.append(function)
-        self._wake.send(b"x")
+        with contextlib.suppress(BlockingIOError):  # so many wake-ups are on their way that one more says nothing
+            self._wake.send(b"x")
 
     def turn(self, timeout_s: float | None) -> None:
         """Wait for events or work, and deal with all of it."""

@@ -107,15 +107,21 @@ class Channel(HTTPChannel):
         if not keep:
             self._forget_requests()
             self.close_when_flushed = True
+            self._touch()
             if not self.total_outbufs_len:
                 self.handle_close()
             return
         request.close()
         self.requests.pop(0)
+        self._touch()
         if self.requests:
             self.server.add_task(self)
         elif self._awaits_continue():
             self.send_continue()
+
+    def _touch(self) -> None:
+        """What we wait for may have changed outside an event."""
+        self._map.touch(self._fileno)
 
     def _awaits_continue(self) -> bool:
         waiting = self.request
@@ -136,6 +142,7 @@ class Channel(HTTPChannel):
             data = data[sent:]
         self.outbufs[-1].append(data)
         self.total_outbufs_len += len(data)
+        self._touch()
 
     def _keeps_alive(self, request: Any) -> bool:
         if self.server.front.draining or self.finished_sending or request.error:

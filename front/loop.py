@@ -8,7 +8,8 @@ Checked against waitress 3.0.2. What is changed there, and why:
 
 - task dispatcher: handler threads that block on a worker starve on the interpreter lock (measured: 250 requests/s
   with 16 threads and 64 clients against 10,000 here): channels are served in the loop, after each poll.
-- `asyncore_use_poll`: with the default select() the 1,100th connection kills the process.
+- `wasyncore.poll2`: walks every connection on every pass (front.poller keeps their interest registered instead); with
+  the default, select(), the 1,100th connection kills the process.
 - HTTPChannel.handle_read: a client that has gone is noticed while its request is in flight (channel_request_lookahead),
   but one that only finished sending (shutdown of its sending side) still gets its answer.
 - answers: head and body leave in one write, with one Date per second; errors of the parser have our JSON body.
@@ -26,7 +27,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from waitress import wasyncore
 from waitress.server import create_server
 
 from batching.client import Client, Handle
@@ -34,6 +34,7 @@ from batching.counters import Gauge
 from batching.errors import QueueFull
 from front.channel import Channel
 from front.halves import Exchange, Response
+from front.poller import Poller
 
 log = logging.getLogger("inference.front")
 
@@ -59,7 +60,8 @@ class Front:
     ) -> None:
         self.client: Client
         self.parser_error = parser_error
-        self._map: dict[int, Any] = {}
+        self._map = Poller()
+        self._watched: set[int] = set()
         self._serving = Serving()
         self._soon: deque[Callable[[], None]] = deque()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
@@ -74,7 +76,6 @@ class Front:
             map=self._map,
             _dispatcher=self._serving,
             sockets=[listener],
-            asyncore_use_poll=True,
             connection_limit=1000,
             backlog=4096,
             channel_request_lookahead=1,
@@ -103,11 +104,13 @@ class Front:
         wait_s = min(TURN_S, self.client.expire(now) - now)
         if self._drain_at is not None:
             wait_s = min(wait_s, 0.05)
-        wasyncore.poll2(max(wait_s, 0), self._map)
+        self._map.poll(max(wait_s, 0))
         self._serving.serve_all()
         for _ in range(len(self._soon)):
             self._soon.popleft()()
         self.client.flush()
+        for fd in self._watched:  # what could not be written at once
+            self._map.touch(fd)
         self._connections.set(len(self._server.active_channels))
         if self._drain_at is not None:
             self._continue_drain()
@@ -117,10 +120,13 @@ class Front:
     def watch(self, handle: Handle) -> None:
         """Put a descriptor of the client's into the loop."""
         self._map[handle.fileno()] = Watched(handle)
+        self._watched.add(handle.fileno())
 
     def forget(self, handle: Handle) -> None:
         """Take it out again; it is still open."""
-        self._map.pop(handle.fileno(), None)
+        self._watched.discard(handle.fileno())
+        if handle.fileno() in self._map:
+            del self._map[handle.fileno()]
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Run `function` in the loop; the only method for other threads."""

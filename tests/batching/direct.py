@@ -143,7 +143,7 @@ class DirectWorker:
 
     def counted(self, name: str, *labels: str) -> float:
         """A counter of the worker's as it stands now."""
-        return self.counters.read()[name, labels][0]
+        return self.counters.read().get((name, labels), [0.0])[0]
 
 
 @contextmanager
