@@ -69,6 +69,7 @@ def create_app(settings: Settings, client: Any) -> Bottle:
     from models.dialects import native
 
     app = bottle.Bottle()
+    app.uninstall(bottle.JSONPlugin)  # answers are bytes already
     tally = Tally(client.slot)
     predictions = Predictions(settings, tally)
 
@@ -82,9 +83,10 @@ def create_app(settings: Settings, client: Any) -> Bottle:
 
     def my_id() -> str:
         """One id for a request, however often it is asked for."""
-        if "inference.id" not in request.environ:
-            request.environ["inference.id"] = request_id(request.environ.get("HTTP_X_REQUEST_ID"))
-        return str(request.environ["inference.id"])
+        environ = request.environ
+        if "inference.id" not in environ:
+            environ["inference.id"] = request_id(environ.get("HTTP_X_REQUEST_ID"))
+        return str(environ["inference.id"])
 
     def guarded(callback: Callable[..., Any]) -> Callable[..., Any]:
         """Every route: count the answer, and turn whatever is raised into one of ours."""
@@ -123,12 +125,13 @@ def create_app(settings: Settings, client: Any) -> Bottle:
 
     def carry(exchange: Exchange) -> Any:
         """Hand an exchange to whoever waits: the front's loop, or this thread."""
-        request.environ["inference.counted"] = True
+        environ = request.environ
+        environ["inference.counted"] = True
         refusal = exchange.begin()
         if refusal is not None:
             return reply(refusal)
-        if DEFER in request.environ:
-            request.environ[DEFER](exchange)
+        if DEFER in environ:
+            environ[DEFER](exchange)
             return b""
         return reply(exchange.complete(client))
 
@@ -136,7 +139,7 @@ def create_app(settings: Settings, client: Any) -> Bottle:
         size = request.content_length
         if size > limit:
             raise Refusal("TOO_LARGE", f"the body has {size} bytes; at most {limit} are taken here")
-        return request.environ["wsgi.input"].read(max(size, 0)) if size > 0 else b""
+        return request.environ["wsgi.input"].read(size) if size > 0 else b""
 
     def post(entry: Entry, route: str, render: Callable[..., bytes]) -> Any:
         return carry(predictions.exchange(entry, route, body(settings.max_json_bytes), render, request, my_id()))

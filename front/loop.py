@@ -61,7 +61,7 @@ class Front:
         self.client: Client
         self.parser_error = parser_error
         self._map = Poller()
-        self._watched: set[int] = set()
+        self._watched: set[Handle] = set()
         self._serving = Serving()
         self._soon: deque[Callable[[], None]] = deque()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
@@ -109,8 +109,9 @@ class Front:
         for _ in range(len(self._soon)):
             self._soon.popleft()()
         self.client.flush()
-        for fd in self._watched:  # what could not be written at once
-            self._map.touch(fd)
+        for handle in self._watched:
+            if handle.wants_write:  # what could not be written at once
+                self._map.touch(handle.fileno())
         self._connections.set(len(self._server.active_channels))
         if self._drain_at is not None:
             self._continue_drain()
@@ -120,11 +121,11 @@ class Front:
     def watch(self, handle: Handle) -> None:
         """Put a descriptor of the client's into the loop."""
         self._map[handle.fileno()] = Watched(handle)
-        self._watched.add(handle.fileno())
+        self._watched.add(handle)
 
     def forget(self, handle: Handle) -> None:
         """Take it out again; it is still open."""
-        self._watched.discard(handle.fileno())
+        self._watched.discard(handle)
         if handle.fileno() in self._map:
             del self._map[handle.fileno()]
 

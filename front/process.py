@@ -54,7 +54,9 @@ def main(control_fd: int, create_app: Callable[[Settings, Any], Any]) -> None:
         on_lost=lambda: os._exit(0),
     )
     application = create_app(settings, front.client)
+    # What lives now lives for ever, and requests leave hardly a cycle behind: collecting seldom is enough.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     front.run(application)
     os._exit(0)  # a decoding thread may still be busy with a body nobody waits for
