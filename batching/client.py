@@ -297,7 +297,9 @@ class Client:
         del self._in_flight[item.id]
         if item.link is not None:
             item.link.rows -= item.rows
-        item.done(outcome)
+        # The item and its ticket know each other: without this the payload would wait for the garbage collector.
+        done, item.done, item.payload = item.done, _settled, b""
+        done(outcome)
 
     # -- what the workers say ------------------------------------------------------------------------------------
 
@@ -371,6 +373,10 @@ class Client:
             self.lost(link)
         self._loop.forget(self._control)
         self._control.channel.close()
+
+
+def _settled(outcome: Outcome) -> None:
+    raise RuntimeError("an item has one outcome")
 
 
 def _settler(ticket: Ticket, position: int) -> Callable[[Outcome], None]:

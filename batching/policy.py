@@ -40,8 +40,11 @@ def decide(state: State, now: float, *, max_rows: int, max_wait_s: float) -> Run
     return Wait(close_at)
 
 
-def best_rows(costs: Mapping[int, float], limit: int, tolerance: float = 0.05) -> int:
+def best_rows(costs: Mapping[int, float], limit: int, tolerance: float = 0.2) -> int:
     """The largest batch worth running: the greatest measured size whose rows/s are within `tolerance` of the best.
+
+    The tolerance is wide: a short measurement on a busy machine is off by so much, and only a size that is clearly
+    worse (a large convolution out of cache) is worth avoiding.
 
     costs: rows -> seconds of one call, as measured at warm-up. When the best is the largest size measured, nothing
     speaks against more, so the answer is `limit`.
