@@ -82,9 +82,9 @@ def test_every_process_of_the_server_is_weighed(quick: tuple[dict[str, Any], str
     roles = quick[0]["processes"]
     assert {role: one["processes"] for role, one in roles.items()} == {
         "supervisor": 1,
-        "front": 1,
+        "front": 2,
         "worker": 1,
-        "all": 3,
+        "all": 4,
     }
     for one in roles.values():
         assert 0 < one["pss_mb"] <= one["rss_mb"]
