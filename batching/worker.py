@@ -322,7 +322,7 @@ def load_all(hello: dict[str, Any]) -> tuple[list[Served], list[dict[str, str]]]
             one.warm_up(options["warm_up_budget_s"])
         except Exception as error:
             reason = getattr(error, "reason", None)
-            if reason is None:
+            if not isinstance(reason, str):  # some foreign errors have a reason of another kind
                 log.exception("%s version %s cannot be loaded", reference["name"], reference["version"])
                 reason = "loading failed; the server's log has the details"
             failures.append({"name": reference["name"], "version": reference["version"], "reason": reason})

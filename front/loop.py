@@ -189,6 +189,7 @@ class Front:
             return
         if self._listening:
             self._stop_listening()
+            return  # what was accepted just now is read on the next turn, before idle connections are closed
         for channel in list(self._server.active_channels.values()):
             if not (channel.requests or channel.request or channel.total_outbufs_len):
                 channel.handle_close()
