@@ -11,7 +11,7 @@ Checked against waitress 3.0.2. What is changed there, and why:
 - `wasyncore.poll2`: walks every connection on every pass (front.poller keeps their interest registered instead); with
   the default, select(), the 1,100th connection kills the process.
 - HTTPChannel.handle_read: a client that has gone is noticed while its request is in flight (channel_request_lookahead),
-  but one that only finished sending (shutdown of its sending side) still gets its answer.
+  but one that only finished sending (shutdown of its sending side) still gets an answer that computes already.
 - answers: head and body leave in one write, with one Date per second; errors of the parser have our JSON body.
 - bodies and answers stay in memory (`inbuf_overflow`, `outbuf_overflow`): a full temporary folder fails no request.
 - drain: `waitress` has none and drops what is in flight on SIGTERM.

@@ -1,4 +1,4 @@
-"""A gate for each test that asks for one; modules that share a server have a gate of their own."""
+"""A gate and a file of counters for each test that asks; modules that share a server have a gate of their own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from batching.counters import Counters
 from tests.harness import Gate, gate
 
 
@@ -14,3 +15,11 @@ def a_gate() -> Iterator[Gate]:
     """Where the calls of models of kind "gate" wait; open at the end."""
     with gate() as made:
         yield made
+
+
+@pytest.fixture
+def shared() -> Iterator[Counters]:
+    """The creator's end, with four slots."""
+    made = Counters.create(4)
+    yield made
+    made.close()

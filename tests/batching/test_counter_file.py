@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import psutil
@@ -16,26 +15,9 @@ from hypothesis import strategies as st
 from batching import counter_file
 from batching.counter_file import Keys
 from batching.counters import Counters
-from batching.families import Series
+from tests.batching.counting import M1, attached, m1
 
 ROWS, BATCHES, SECONDS = "inference_rows_total", "inference_batches_total", "inference_compute_seconds"
-M1 = {"model": "m", "version": "1"}
-
-
-def m1(name: str) -> Series:
-    return name, ("m", "1")
-
-
-@pytest.fixture
-def shared() -> Iterator[Counters]:
-    made = Counters.create(4)
-    yield made
-    made.close()
-
-
-def attached(to: Counters) -> Counters:
-    """As another process would see it. The descriptor stays the creator's."""
-    return Counters.attach(to.fd)
 
 
 def test_only_the_creator_folds_and_only_its_own_slot_is_writable_elsewhere(shared: Counters) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -12,27 +12,11 @@ from hypothesis import strategies as st
 
 from batching import counter_file, counters, families
 from batching.counters import Counters
-from batching.families import OVERFLOW, Series
+from batching.families import OVERFLOW
+from tests.batching.counting import M1, attached, m1
 
 ROWS, BATCHES = "inference_rows_total", "inference_batches_total"
 SECONDS, SIZES = "inference_compute_seconds", "inference_batch_rows"
-M1 = {"model": "m", "version": "1"}
-
-
-def m1(name: str) -> Series:
-    return name, ("m", "1")
-
-
-@pytest.fixture
-def shared() -> Iterator[Counters]:
-    made = Counters.create(4)
-    yield made
-    made.close()
-
-
-def attached(to: Counters) -> Counters:
-    """As another process would see it. The descriptor stays the creator's."""
-    return Counters.attach(to.fd)
 
 
 # What is counted

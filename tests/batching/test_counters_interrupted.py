@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from types import FrameType
 from typing import Any
@@ -13,27 +13,11 @@ import pytest
 from batching import counter_file, counters
 from batching.counters import Counters
 from batching.families import OVERFLOW, Series
+from tests.batching.counting import M1, attached, m1
 
 CODE = {counters.__file__, counter_file.__file__}
 ROWS, BATCHES = "inference_rows_total", "inference_batches_total"
 SECONDS, SIZES = "inference_compute_seconds", "inference_batch_rows"
-M1 = {"model": "m", "version": "1"}
-
-
-def m1(name: str) -> Series:
-    return name, ("m", "1")
-
-
-@pytest.fixture
-def shared() -> Iterator[Counters]:
-    made = Counters.create(4)
-    yield made
-    made.close()
-
-
-def attached(to: Counters) -> Counters:
-    """As another process would see it. The descriptor stays the creator's."""
-    return Counters.attach(to.fd)
 
 
 class Killed(BaseException):

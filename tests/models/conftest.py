@@ -1,10 +1,8 @@
-"""Models for tests: the demo models as their script makes them, and small ones of every kind."""
+"""Models for tests: small ones of every kind. The demo models are in tests/conftest.py."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,20 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from models.execution import LoadedModel
 
-ROOT = Path(__file__).resolve().parents[2]
-# Kept from run to run, since training takes most of a minute; the script makes what is missing, under a lock.
-DEMO_MODELS = ROOT / ".cache" / "demo_models"
-
 Load = Callable[..., "LoadedModel"]
-
-
-@pytest.fixture(scope="session")
-def demo_models() -> Path:
-    """The folder of demo models, made if need be. The first test that asks needs a time limit of minutes."""
-    command = [sys.executable, str(ROOT / "scripts" / "create_demo_models.py"), "--out", str(DEMO_MODELS)]
-    made = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    assert made.returncode == 0, made.stderr
-    return DEMO_MODELS
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,8 @@ from PIL import ImageDraw
 from models.contract import Contract
 from models.images import decode
 from models.repository import scan
-from tests.models.conftest import ROOT, Load
+from tests.harness import ROOT
+from tests.models.conftest import Load
 
 if TYPE_CHECKING:
     from models.execution import LoadedModel

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from models import repository
 from models.errors import LoadError
 from models.repository import ModelReference, find, scan, single
-from tests.models.conftest import ROOT
+from tests.harness import ROOT
 
 
 def keras_file(path: Path) -> Path:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from models.contract import Contract
 from models.errors import LoadError
-from tests.models.conftest import ROOT, Load
+from tests.harness import ROOT
+from tests.models.conftest import Load
 
 Zoo = Callable[[str], Path]
 SIZES = (1, 2, 4, 8)
