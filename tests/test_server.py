@@ -313,22 +313,26 @@ def test_a_corrupt_model_ends_with_its_own_code_and_names_model_and_reason(tmp_p
 
 
 def test_sigkill_of_the_supervisor_leaves_no_process_and_no_port(demo_models: Path) -> None:
-    process = subprocess.Popen([*SERVER, str(demo_models / "dummy"), "--port", "0"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    url = process.stdout.readline().split()[-1]
-    assert process.stdout.readline().startswith("ready after")
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert len(children) == 3  # two fronts, one worker
-    assert post(f"{url}/predict", {"features": TEN})[0] == 200
-    process.kill()
-    process.wait()
-    wait_until(
-        lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children),
-        1.0,
-        "no process after 1 s",
-    )
-    assert not listens(url)
-    process.stdout.close()
+    with subprocess.Popen(
+        [*SERVER, str(demo_models / "dummy"), "--port", "0"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        url = process.stdout.readline().split()[-1]
+        assert process.stdout.readline().startswith("ready after")
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == 3  # two fronts, one worker
+        assert post(f"{url}/predict", {"features": TEN})[0] == 200
+        process.kill()
+        process.wait()
+        # A dead leader is a zombie before its last thread has let go of the listening socket: both are waited for.
+        wait_until(
+            lambda: (
+                not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+                and not listens(url)
+            ),
+            1.0,
+            "no process and no port after 1 s",
+        )
 
 
 def test_a_worker_killed_with_sigkill_is_replaced(demo_models: Path) -> None:
