@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from bottle import Bottle
+    from prediction_log.journal import Journal
 
 __all__ = ["InferenceServer", "Settings", "create_app", "main", "wsgi"]
 __version__ = "0.1.0"
@@ -32,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 
 def _require_own_packages() -> None:
     """`models` and `batching` are common names: say so where another package of that name would be imported."""
-    for name in ("batching", "commands", "front", "models"):
+    for name in ("batching", "commands", "front", "models", "prediction_log"):
         spec = importlib.util.find_spec(name)
         found = Path(spec.origin).resolve().parent if spec and spec.origin else None
         if found != HERE / name:
@@ -52,26 +53,30 @@ from front.settings import Settings  # noqa: E402 - only ours, so only now
 # -- the application ---------------------------------------------------------------------------------------------------
 
 
-def create_app(settings: Settings, client: Any) -> Bottle:
-    """The WSGI application. Pure: it starts nothing and reads only `settings` and `client`.
+def create_app(settings: Settings, client: Any, journal: Journal | None = None) -> Bottle:
+    """The WSGI application. Pure: it starts nothing and reads only what it is given.
 
     client: its `view` is a front.catalog.Catalog, `counters` and `slot` count, `call` reaches the workers (a
     batching.blocking.BlockingClient). Where the environment has front.halves.DEFER, the front does the waiting.
+    journal: where predictions are logged; None for no prediction log.
     """
     import bottle
     from bottle import HTTPResponse, request
 
     from front import metrics
     from front.catalog import Catalog, Entry
-    from front.exchange import JSON, Exchange, Refusal, Tally, error_response, request_id
+    from front.exchange import JSON, Exchange, Refusal, Tally, code_of, error_response, request_id
+    from front.feedback import parse_feedback
     from front.halves import DEFER, Response
     from front.predictions import Predictions
+    from front.recorder import Recorder
     from models.dialects import native
 
     app = bottle.Bottle()
     app.uninstall(bottle.JSONPlugin)  # answers are bytes already
     tally = Tally(client.slot)
-    predictions = Predictions(settings, tally)
+    recorder = Recorder(settings, journal, client.slot) if journal is not None else None
+    predictions = Predictions(settings, tally, recorder)
 
     def reply(response: Response) -> HTTPResponse:
         return HTTPResponse(response.body, response.status, response.headers)
@@ -99,6 +104,10 @@ def create_app(settings: Settings, client: Any) -> Bottle:
                 result = response
             except Exception as error:  # noqa: BLE001 - the one place where errors end
                 result = reply(error_response(error, my_id()))
+                if recorder is not None and "inference.entry" in request.environ:
+                    entry, route = request.environ["inference.entry"]
+                    seconds = time.monotonic() - started
+                    recorder.failed(entry, route, my_id(), result.status_code, code_of(error), seconds)
             if isinstance(result, HTTPResponse) and "inference.counted" not in request.environ:
                 route = "" if request.route.callback is other else request.route.rule
                 tally.add(route, None, result.status_code, time.monotonic() - started)
@@ -142,6 +151,7 @@ def create_app(settings: Settings, client: Any) -> Bottle:
         return request.environ["wsgi.input"].read(size) if size > 0 else b""
 
     def post(entry: Entry, route: str, render: Callable[..., bytes]) -> Any:
+        request.environ["inference.entry"] = entry, route
         return carry(predictions.exchange(entry, route, body(settings.max_json_bytes), render, request, my_id()))
 
     @app.get("/health")
@@ -158,6 +168,7 @@ def create_app(settings: Settings, client: Any) -> Bottle:
         ]
         is_ready = catalog.is_ready()
         degraded = [f"{one['name']} version {one['version']}: {one['reason']}" for one in models if one["reason"]]
+        degraded += catalog.conditions
         if catalog.draining:
             degraded.append("the server is stopping")
         value = {"ok": is_ready, "status": "ready" if is_ready else "not ready", "models": models, "degraded": degraded}
@@ -191,8 +202,18 @@ def create_app(settings: Settings, client: Any) -> Bottle:
     def classify(name: str | None = None) -> Any:
         catalog: Catalog = client.view
         entry = catalog.find(name, request.query.get("version")) if name else catalog.for_classify()
+        request.environ["inference.entry"] = entry, request.route.rule
         exchange = predictions.classify(entry, request.route.rule, body(settings.max_body_bytes), request, my_id())
         return carry(exchange)
+
+    @app.post("/feedback")
+    def feedback() -> HTTPResponse:
+        told = parse_feedback(body(settings.max_json_bytes))
+        if journal is None:
+            raise Refusal("NOT_IMPLEMENTED", "this server keeps no prediction log: DATABASE_URL is not set")
+        if not journal.feedback(told.request_id, told.row, told.label):
+            raise Refusal("NOT_READY", "the prediction log cannot be written just now; try again in a moment")
+        return answer_json({"ok": True, "request_id": told.request_id, "row": told.row})
 
     @app.route("/<path:path>", method="ANY")
     def other(path: str) -> Any:
@@ -249,6 +270,7 @@ class InferenceServer:
         from batching.blocking import BlockingClient
         from batching.control import ControlChannel
         from front.catalog import cataloguer
+        from front.recorder import Recorder, open_journal
 
         ours, theirs = socket.socketpair()
         self._process = subprocess.Popen(
@@ -277,6 +299,9 @@ class InferenceServer:
                 reason = json.loads(last)["reason"] if last else "the server ended while it started"
             self._client.close()
             self._give_up(reason)
+        client = self._client
+        journal = open_journal(client.hello["spool"], client.slot, client.tell_condition)
+        self._recorder = Recorder(self._settings, journal, client.slot) if journal is not None else None
         return self
 
     def _give_up(self, reason: str) -> None:
@@ -293,9 +318,11 @@ class InferenceServer:
         """
         from front.predictions import predict
 
-        return predict(self._client, self._settings, model, version, body)
+        return predict(self._client, self._settings, self._recorder, model, version, body)
 
     def __exit__(self, *_: object) -> None:
+        if self._recorder is not None:
+            self._recorder.journal.close()
         self._client.close()
         self._end()
 
@@ -319,7 +346,9 @@ def wsgi(settings: Settings | None = None) -> Callable[..., Iterable[bytes]]:
     chosen = settings or Settings.from_environment()
     if chosen.worker_socket is None:
         raise ValueError("WORKER_SOCKET must name the path given to: inference_server.py worker --socket PATH")
-    return Attached(chosen.worker_socket, lambda client: create_app(chosen, client), chosen.default_model)
+    return Attached(
+        chosen.worker_socket, lambda client, journal: create_app(chosen, client, journal), chosen.default_model
+    )
 
 
 # -- processes and the command line ------------------------------------------------------------------------------------
@@ -335,6 +364,10 @@ def run_child(role: str, fd: int) -> int:
         from front.process import main as front_main
 
         front_main(fd, create_app)
+    elif role == "shipper":
+        from commands import shipper
+
+        shipper.main(fd)
     else:
         from commands.serve import serve_embedded
 

@@ -151,6 +151,11 @@ class BlockingClient:
             raise refused[0]
         return result
 
+    def tell_condition(self, text: str | None) -> None:
+        """As Client.tell_condition, from any thread."""
+        with contextlib.suppress(OSError):  # the supervisor has gone, and with it whoever would ask
+            self._loop.call_soon(lambda: self._client.tell_condition(text))
+
     def close(self) -> None:
         """End the thread and let go of every descriptor."""
         with contextlib.suppress(OSError):  # it has ended by itself

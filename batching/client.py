@@ -55,7 +55,10 @@ class Target(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the model said about one item: arrays of shape (rows, ...) in the contract's order, and its timings."""
+    """What the model said about one item: arrays of shape (rows, ...) in the contract's order, and its timings.
+
+    batch: the number of the batch it was in, below 2**63; no other worker counts from the same one.
+    """
 
     outputs: list[np.ndarray]
     queue_us: int
@@ -314,7 +317,8 @@ class Client:
             except (ValueError, IndexError, struct.error):
                 self._finish(item, ItemFailed("bad_output"))
                 return
-            self._finish(item, Answer(outputs, frame.queue_us, frame.compute_us, frame.batch_rows, frame.batch))
+            batch = frame.batch if item.link is None else item.link.id << 32 | frame.batch
+            self._finish(item, Answer(outputs, frame.queue_us, frame.compute_us, frame.batch_rows, batch))
         elif frame.kind == Kind.FAILED:
             self._finish(item, Failure(frame.code).to_error())
 
@@ -356,6 +360,10 @@ class Client:
                 self._adopt(message, fds)
             else:
                 self._on_message(message)
+
+    def tell_condition(self, text: str | None) -> None:
+        """Say what is wrong with this process, for GET /ready; None when nothing is any more."""
+        self._control.channel.send({"type": "condition", "text": text})
 
     def _adopt(self, snapshot: dict[str, Any], fds: list[int]) -> None:
         self.view = self._compile(snapshot)

@@ -18,6 +18,8 @@ class Plan:
     groups: group name -> references of the model versions that share its workers; each has "name" and "version".
     refused: versions that cannot be served at all: {"name", "version", "reason"}.
     options: for the loader and the queues (JSON-safe); front_settings: for the fronts (JSON-safe).
+    spool: where the fronts log, None for nowhere (JSON-safe).
+    services: role -> settings (JSON-safe) of further processes to keep running beside fronts and workers.
     """
 
     entry: Sequence[str]
@@ -29,6 +31,8 @@ class Plan:
     fronts: int = 1
     workers: int = 1
     drain_timeout_s: float = 30.0
+    spool: dict[str, Any] | None = None
+    services: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Group:

@@ -8,31 +8,34 @@ The snapshot is one immutable message to every front:
 
     {"type": "snapshot", "serial": 7, "draining": false,
      "models": [{"name", "version", "group", "generation", "index", "state", "reason", "description", "costs"}, ...],
-     "workers": [{"id", "group", "generation"}, ...], "links": [worker ids whose sockets come beside the message]}
+     "workers": [{"id", "group", "generation"}, ...], "links": [worker ids whose sockets come beside the message],
+     "conditions": [what is wrong with a process that serves on nevertheless, in words]}
 
 with states LOADING (no worker holds it yet, or just now), READY and FAILED (reason says why).
+
+Services are children beside fronts and workers (`Plan.services`): started first, stopped last, restarted when they die.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import logging
 import os
-import selectors
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from batching.child import Child, FrontEnd, is_alive, manner, peer, spawn
 from batching.control import ControlChannel
-from batching.counters import Counters
+from batching.counters import Counters, Slot
 from batching.errors import ConnectionLost, StartupFailed
 from batching.groups import Group, Plan, describe, refused_entries
+from batching.loop import Loop
 
 log = logging.getLogger("inference.supervisor")
 
@@ -47,7 +50,10 @@ RELINK_S = 0.1
 
 
 class Supervisor:
-    """`run` is the whole story; `turn` is one pass of its loop."""
+    """`run` is the whole story; `turn` is one pass of its loop.
+
+    chores: (seconds, what to do each time so many have passed, counting in our slot); quick, and nothing raises.
+    """
 
     def __init__(
         self,
@@ -57,6 +63,7 @@ class Supervisor:
         attach_listener: socket.socket | None = None,
         owner: ControlChannel | None = None,
         on_ready: Callable[[list[dict[str, Any]]], None] = lambda models: None,
+        chores: Sequence[tuple[float, Callable[[Slot], None]]] = (),
     ) -> None:
         self.plan = plan
         self.counters = Counters.create(SLOTS)
@@ -64,6 +71,7 @@ class Supervisor:
         self._listener = listener
         self._attach_listener = attach_listener
         self._on_ready = on_ready
+        self._chores = chores
         self._groups = {name: Group(name, references) for name, references in plan.groups.items()}
         self._children: dict[int, Child] = {}
         self._fronts: list[FrontEnd] = []
@@ -72,24 +80,23 @@ class Supervisor:
         self._free_slots = list(range(SLOTS - 1, 1, -1))
         self._slot = self.counters.slot(1)
         self._held_slots: list[tuple[int, int]] = []  # (slot, process id) of fronts that have detached
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._selector = selectors.DefaultSelector()
+        self._loop = Loop()
         self._draining = False
-        self._workers_told_to_stop = False
-        self._signals: list[int] = []
+        self._told_to_stop = False
         self._announced = False
         self._ready_serial = 0  # the first snapshot with a ready worker
         self._fronts_failed = 0  # fronts that died before any was heard of
+        self._conditions: dict[ControlChannel, str] = {}
         if attach_listener is not None:
             attach_listener.setblocking(False)
-            self._selector.register(attach_listener, selectors.EVENT_READ, self._on_attach)
+            self._loop.watch(attach_listener, self._on_attach)
         self._owner = self._add_front(owner, None) if owner is not None else None
 
     # -- life ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Serve until a signal or the owner's end; raises StartupFailed when nothing can be served."""
-        self._catch_signals()
+        self._loop.catch_signals(self.drain, signal.SIGTERM, signal.SIGINT)
         try:
             self._start()
             while not self._finished():
@@ -100,22 +107,8 @@ class Supervisor:
             self._kill_all()
 
     def turn(self) -> None:
-        """Wait for a message, a death, a signal or a timer, and deal with it."""
-        self._watch_unsent()
-        for key, events in self._selector.select(self._wait_s()):
-            if events & selectors.EVENT_WRITE and isinstance(key.fileobj, ControlChannel):
-                key.fileobj.flush()
-            if events & selectors.EVENT_READ:
-                key.data()
-        self._run_timers()
-
-    def _watch_unsent(self) -> None:
-        """A message larger than a socket's buffer goes on as its receiver reads."""
-        for key in list(self._selector.get_map().values()):
-            if isinstance(key.fileobj, ControlChannel):
-                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if key.fileobj.wants_write else 0)
-                if events != key.events:
-                    self._selector.modify(key.fileobj, events, key.data)
+        """One pass of the loop."""
+        self._loop.turn()
 
     def drain(self) -> None:
         """Stop taking requests, finish those there are, end. A second call ends at once."""
@@ -131,12 +124,16 @@ class Supervisor:
         for front in self._fronts:
             if front.child is not None:
                 front.channel.send({"type": "drain", "timeout_s": self.plan.drain_timeout_s})
-        self._after(self.plan.drain_timeout_s + STOP_GRACE_S, self._kill_all)
-        self._stop_workers_when_fronts_are_gone()
+        self._loop.after(self.plan.drain_timeout_s + STOP_GRACE_S, self._kill_all)
+        self._stop_the_rest_when_fronts_are_gone()
 
     def _start(self) -> None:
         if not self._groups:
             raise StartupFailed("; ".join(describe(r) for r in self.plan.refused) or "there is no model to serve")
+        for period_s, chore in self._chores:
+            self._loop.every(period_s, partial(chore, self._slot))
+        for role in self.plan.services:
+            self._start_service(role)
         for group in self._groups.values():
             for _ in range(self.plan.workers):
                 self._start_worker(group)
@@ -150,43 +147,13 @@ class Supervisor:
         for child in list(self._children.values()):
             self._reap(child)
 
-    def _catch_signals(self) -> None:
-        """Handlers only note the signal; the loop is woken by the wake-up descriptor and acts."""
-        woken, wake = socket.socketpair()
-        woken.setblocking(False)
-        wake.setblocking(False)
-        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, _frame: self._signals.append(number))
-
-        def act() -> None:
-            woken.recv(4096)
-            while self._signals:
-                self._signals.pop()
-                self.drain()
-
-        self._wake = wake
-        self._selector.register(woken, selectors.EVENT_READ, act)
-
-    # -- timers --------------------------------------------------------------------------------------------------
-
-    def _after(self, delay_s: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, (time.monotonic() + delay_s, next(self._ids), action))
-
-    def _wait_s(self) -> float | None:
-        return max(self._timers[0][0] - time.monotonic(), 0) if self._timers else None
-
-    def _run_timers(self) -> None:
-        while self._timers and self._timers[0][0] <= time.monotonic():
-            heapq.heappop(self._timers)[2]()
-
     # -- starting ------------------------------------------------------------------------------------------------
 
     def _start_child(self, role: str) -> Child:
         process, channel = spawn(self.plan.entry, role)
         child = Child(next(self._ids), role, process, channel, self._take_slot())
         self._children[child.id] = child
-        self._selector.register(child.channel, selectors.EVENT_READ, lambda: self._hear(child))
+        self._loop.watch(child.channel, lambda: self._hear(child))
         return child
 
     def _has_slot(self) -> bool:
@@ -218,10 +185,17 @@ class Supervisor:
         if self._draining or self._listener is None:
             return
         child = self._start_child("front")
-        self._send_hello(child, {"settings": self.plan.front_settings}, self._listener.fileno())
+        hello = {"settings": self.plan.front_settings, "spool": self.plan.spool}
+        self._send_hello(child, hello, self._listener.fileno())
         self._slot.counter("inference_front_starts_total").add(1)
         self._fronts.append(FrontEnd(child.channel, child.slot, child))
         self._publish()
+
+    def _start_service(self, role: str) -> None:
+        if self._draining:
+            return
+        self._send_hello(self._start_child(role), {"settings": self.plan.services[role]})
+        self._slot.counter("inference_service_starts_total", service=role).add(1)
 
     def _on_attach(self) -> None:
         try:
@@ -238,11 +212,12 @@ class Supervisor:
         """A front from a foreign process: it gets what our own get, but its life is not ours."""
         front = FrontEnd(channel, self._take_slot(), child)
         self._fronts.append(front)
-        self._selector.register(channel, selectors.EVENT_READ, lambda: self._hear_attached(front))
+        self._loop.watch(channel, lambda: self._hear_attached(front))
         hello = {
             "type": "hello",
             "slot": front.slot,
             "settings": self.plan.front_settings,
+            "spool": self.plan.spool,
             "queue_rows": self.plan.options["queue_rows"],
             "queue_bytes": self.plan.options["queue_bytes"],
         }
@@ -265,6 +240,8 @@ class Supervisor:
                 self._acknowledge(child.channel, message["serial"])
             elif message["type"] == "unlinked":
                 self._relink_later(child.channel, message["worker"])
+            elif message["type"] == "condition":
+                self._on_condition(child.channel, message["text"])
             elif message["type"] == "ready":
                 self._on_worker_ready(child, message)
             elif message["type"] == "failed":
@@ -277,15 +254,28 @@ class Supervisor:
                     self._acknowledge(front.channel, message.get("serial", 0))
                 elif message.get("type") == "unlinked":
                     self._relink_later(front.channel, message.get("worker", 0))
+                elif message.get("type") == "condition":
+                    text = message.get("text")
+                    self._on_condition(front.channel, None if text is None else str(text)[:200])
                 elif message.get("type") == "stop" and front is self._owner:
                     self.drain()
         except ConnectionLost:
-            self._selector.unregister(front.channel)
+            self._loop.forget(front.channel)
             self._release_attached(front)
             front.channel.close()
             self._fronts.remove(front)
+            if self._conditions.pop(front.channel, None) is not None:
+                self._publish()
             if front is self._owner:
                 self.drain()
+
+    def _on_condition(self, channel: ControlChannel, text: str | None) -> None:
+        """A process says what is wrong with it, or (None) that all is well again."""
+        if text is None:
+            self._conditions.pop(channel, None)
+        else:
+            self._conditions[channel] = text
+        self._publish()
 
     def _acknowledge(self, channel: ControlChannel, serial: int) -> None:
         for front in self._fronts:
@@ -302,7 +292,7 @@ class Supervisor:
                     front.links.discard(worker)
                     self._publish()
 
-        self._after(RELINK_S, relink)
+        self._loop.after(RELINK_S, relink)
 
     def _on_worker_ready(self, child: Child, message: dict[str, Any]) -> None:
         group = self._groups[child.group]
@@ -354,15 +344,23 @@ class Supervisor:
                 self.exit_reason = f"the HTTP fronts died {self._fronts_failed} times before one could serve ({how})"
         self._restart(child, self._start_front, time.monotonic() - child.started > 1.0)
 
+    def _on_service_death(self, child: Child, how: str) -> None:
+        log.error("%s %d died (%s); starting another", child.role, child.process.pid, how)
+        self._publish()  # its condition went with it
+        self._restart(child, lambda: self._start_service(child.role), time.monotonic() - child.started > 1.0)
+
     def _on_death(self, child: Child) -> None:
         with suppress(subprocess.TimeoutExpired):  # a process closes its sockets a little before it has its exit code
             child.process.wait(EXIT_CODE_S)
         self._reap(child)
         if self._draining:
-            self._stop_workers_when_fronts_are_gone()
+            self._stop_the_rest_when_fronts_are_gone()
             return
         if child.role == "front":
             self._on_front_death(child, manner(child.process.returncode))
+            return
+        if child.role in self.plan.services:
+            self._on_service_death(child, manner(child.process.returncode))
             return
         group = self._groups[child.group]
         reason = "crashed" if child.ready else "failed_start"
@@ -387,13 +385,14 @@ class Supervisor:
         failed_starts = self._groups[child.group].failed_starts if child.group else 1
         delay_s = backoff_s(failed_starts)
         log.warning("the next %s starts in %.1f s", child.role, delay_s)
-        self._after(delay_s, start)
+        self._loop.after(delay_s, start)
 
     def _reap(self, child: Child) -> None:
         """The child is of no more use: end it, fold its counters, forget it."""
         del self._children[child.id]
-        self._selector.unregister(child.channel)
+        self._loop.forget(child.channel)
         child.channel.close()
+        self._conditions.pop(child.channel, None)
         child.process.kill()
         child.process.wait()
         child.life.close()
@@ -414,12 +413,13 @@ class Supervisor:
         self.counters.fold(slot)
         self._free_slots.append(slot)
 
-    def _stop_workers_when_fronts_are_gone(self) -> None:
-        if self._workers_told_to_stop or any(child.role == "front" for child in self._children.values()):
+    def _stop_the_rest_when_fronts_are_gone(self) -> None:
+        """Workers first have nothing left to answer, and services nothing left to take over, when the fronts have."""
+        if self._told_to_stop or any(child.role == "front" for child in self._children.values()):
             return
-        self._workers_told_to_stop = True
+        self._told_to_stop = True
         for child in list(self._children.values()):
-            if child.ready:
+            if child.ready or child.role in self.plan.services:
                 child.channel.send({"type": "stop"})
             else:
                 self._reap(child)
@@ -434,6 +434,7 @@ class Supervisor:
             "type": "snapshot",
             "serial": self._serial,
             "draining": self._draining,
+            "conditions": sorted(set(self._conditions.values())),
             "models": self._models({child.group for child in ready}),
             "workers": [
                 {"id": child.id, "group": child.group, "generation": self._groups[child.group].generation}

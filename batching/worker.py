@@ -53,7 +53,7 @@ class Worker:
         self._links: set[Link] = set()
         self._to_flush: set[Link] = set()
         self._computing = False
-        self._batch_number = 0
+        self._batch_number = int.from_bytes(os.urandom(4))  # in a log, no two servers' batches look like one
         self._thread = ComputingThread()
         self._selector.register(self._thread.woken, selectors.EVENT_READ, self._on_computed)
         for one in self.served:

@@ -15,12 +15,13 @@ def parse(arguments: Sequence[str], version: str) -> tuple[str, Settings]:
         prog="inference_server.py",
         description="Serve Keras and TensorFlow models over HTTP: inference_server.py [PATH], "
         "or run workers alone for another WSGI server: inference_server.py worker --socket PATH [MODEL].",
-        epilog="Each option is also an environment variable: --batch-max-size is BATCH_MAX_SIZE.",
+        epilog="Each option is also an environment variable: --batch-max-size is BATCH_MAX_SIZE. "
+        "DATABASE_URL, which holds a password, is one only.",
     )
     parser.add_argument("path", nargs="?", help="a model or a folder of models (MODEL_PATH)")
     parser.add_argument("--version", action="version", version=f"inference-server {version}")
     for one in fields(Settings):
-        if one.name == "model_path":
+        if one.name == "model_path" or one.metadata["secret"]:
             continue
         flags = [f"--{one.name.replace('_', '-')}"] + (["--socket"] if one.name == "worker_socket" else [])
         default = "" if one.default is None else f" (default {one.default})"
@@ -34,7 +35,7 @@ def parse(arguments: Sequence[str], version: str) -> tuple[str, Settings]:
     given = vars(parser.parse_args(list(arguments)))
     given["model_path"] = given.pop("path")
     try:
-        changes = {one.name: parse_setting(one, given[one.name]) for one in fields(Settings) if given[one.name]}
+        changes = {one.name: parse_setting(one, given[one.name]) for one in fields(Settings) if given.get(one.name)}
         return verb, replace(Settings.from_environment(), **changes).checked()
     except ValueError as error:
         parser.error(str(error))

@@ -9,6 +9,7 @@ import json
 import socket
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from batching.control import ControlChannel, listen_at
 from batching.errors import StartupFailed
 from batching.groups import Plan
 from batching.supervisor import Supervisor
-from front.settings import Settings
+from commands.spool import owned_spool, spool_plan
+from front.settings import SECRETS, Settings
 from models.errors import LoadError
 from models.repository import find
 
@@ -40,16 +42,18 @@ def make_plan(settings: Settings) -> Plan:
     names = {reference.name for reference in references}
     if settings.default_model not in (None, *names) and settings.model_path is None:
         raise ValueError(f"DEFAULT_MODEL is {settings.default_model}, but there are only: {', '.join(sorted(names))}")
+    told = {name: value for name, value in asdict(settings).items() if name not in SECRETS}
     return Plan(
         entry=[sys.executable, str(ENTRY), "--child"],
         loader="models.runtime:load",
         groups=groups,
         refused=refused,
-        options=asdict(settings),
-        front_settings=asdict(settings),
+        options=told,
+        front_settings=told,
         fronts=settings.fronts,
         workers=settings.workers,
         drain_timeout_s=settings.drain_timeout_s,
+        **spool_plan(settings),
     )
 
 
@@ -76,63 +80,74 @@ def url_of(listener: socket.socket) -> str:
 def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code."""
     started = time.monotonic()
-    try:
-        plan = make_plan(settings)
-        listener = listen(settings)
-    except ValueError as error:
-        return _fail(EXIT_USAGE, str(error))
-    except LoadError as error:
-        return _fail(EXIT_MODEL, error.reason)
-    except OSError as error:
-        return _fail(EXIT_ADDRESS, f"cannot listen on {settings.host} port {settings.port}: {error.strerror}")
-    print(f"listening on {url_of(listener)}", flush=True)
 
     def on_ready(models: list[dict[str, Any]]) -> None:
         names = ", ".join(f"{model['name']} (version {model['version']})" for model in models)
         print(f"ready after {time.monotonic() - started:.1f} s: {names}", flush=True)
 
-    try:
-        Supervisor(plan, listener=listener, on_ready=on_ready).run()
-    except StartupFailed as error:
-        return _fail(EXIT_MODEL, error.reason)
-    return 0
+    with ExitStack() as held:
+        try:
+            plan = make_plan(settings)
+            listener = listen(settings)
+            chores = held.enter_context(owned_spool(settings))
+        except ValueError as error:
+            return _fail(EXIT_USAGE, str(error))
+        except LoadError as error:
+            return _fail(EXIT_MODEL, error.reason)
+        except OSError as error:
+            return _fail(EXIT_ADDRESS, f"cannot listen on {settings.host} port {settings.port}: {error.strerror}")
+        print(f"listening on {url_of(listener)}", flush=True)
+        return _run(Supervisor(plan, listener=listener, on_ready=on_ready, chores=chores))
 
 
 def serve_workers(settings: Settings) -> int:
     """Run workers alone, for fronts in other processes (`wsgi`) that attach at settings.worker_socket."""
     if settings.worker_socket is None:
         return _fail(EXIT_USAGE, "worker needs --socket PATH")
-    try:
-        plan = make_plan(settings)
-        listener = listen_at(settings.worker_socket)
-    except ValueError as error:
-        return _fail(EXIT_USAGE, str(error))
-    except LoadError as error:
-        return _fail(EXIT_MODEL, error.reason)
-    except OSError as error:
-        return _fail(EXIT_ADDRESS, f"cannot listen at {settings.worker_socket}: {error.strerror or error}")
-    print(f"workers at {settings.worker_socket}", flush=True)
-    try:
-        Supervisor(plan, attach_listener=listener, on_ready=lambda models: print("ready", flush=True)).run()
-    except StartupFailed as error:
-        return _fail(EXIT_MODEL, error.reason)
-    finally:
-        Path(settings.worker_socket).unlink(missing_ok=True)
-    return 0
+    with ExitStack() as held:
+        try:
+            plan = make_plan(settings)
+            chores = held.enter_context(owned_spool(settings))
+            listener = listen_at(settings.worker_socket)
+        except ValueError as error:
+            return _fail(EXIT_USAGE, str(error))
+        except LoadError as error:
+            return _fail(EXIT_MODEL, error.reason)
+        except OSError as error:
+            return _fail(EXIT_ADDRESS, f"cannot listen at {settings.worker_socket}: {error.strerror or error}")
+        print(f"workers at {settings.worker_socket}", flush=True)
+        try:
+            return _run(Supervisor(plan, attach_listener=listener, on_ready=_say_ready, chores=chores))
+        finally:
+            Path(settings.worker_socket).unlink(missing_ok=True)
 
 
 def serve_embedded(fd: int) -> int:
     """A supervisor that lives as long as the channel `fd`; settings come on stdin, its address leaves on stdout."""
     settings = Settings(**json.load(sys.stdin))
+    owner = ControlChannel(socket.socket(fileno=fd))
     try:
         plan = make_plan(settings)
-        listener = listen(settings)
-        print(json.dumps({"url": url_of(listener)}), flush=True)
-        Supervisor(plan, listener=listener, owner=ControlChannel(socket.socket(fileno=fd))).run()
+        with owned_spool(settings) as chores:
+            listener = listen(settings)
+            print(json.dumps({"url": url_of(listener)}), flush=True)
+            Supervisor(plan, listener=listener, owner=owner, chores=chores).run()
     except (ValueError, OSError) as error:
         print(json.dumps({"reason": str(error)}), flush=True)
     except (LoadError, StartupFailed) as error:
         print(json.dumps({"reason": error.reason}), flush=True)
+    return 0
+
+
+def _say_ready(_models: list[dict[str, Any]]) -> None:
+    print("ready", flush=True)
+
+
+def _run(supervisor: Supervisor) -> int:
+    try:
+        supervisor.run()
+    except StartupFailed as error:
+        return _fail(EXIT_MODEL, error.reason)
     return 0
 
 

@@ -8,12 +8,15 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from prediction_log.journal import Journal
+
 from batching.blocking import BlockingClient
 from batching.control import ControlChannel
 from batching.errors import BatchingError, NoWorker
 from front.catalog import cataloguer
 from front.exchange import error_response, request_id
 from front.halves import REASONS
+from front.recorder import open_journal
 
 FIRST_SNAPSHOT_S = 5.0
 
@@ -21,13 +24,16 @@ FIRST_SNAPSHOT_S = 5.0
 class Attached:
     """A WSGI callable. Safe for threads; a fork after import (gunicorn --preload) is fine: nothing is open yet."""
 
-    def __init__(self, path: str, create_app: Callable[[Any], Any], default_model: str | None) -> None:
+    def __init__(
+        self, path: str, create_app: Callable[[BlockingClient, Journal | None], Any], default_model: str | None
+    ) -> None:
         self._path = path
         self._create_app = create_app
         self._default_model = default_model
         self._lock = threading.Lock()
         self._pid = 0
         self._client: BlockingClient | None = None
+        self._journal: Journal | None = None
         self._app: Any = None
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -57,6 +63,10 @@ class Attached:
                     raise
                 self._client = BlockingClient(ControlChannel(sock), cataloguer(self._default_model))
                 self._client.wait_until(lambda catalog: catalog.serial > 0, FIRST_SNAPSHOT_S)
-                self._app = self._create_app(self._client)
+                if self._journal is not None and self._pid == os.getpid():
+                    self._journal.close()  # the one before; a parent's, after a fork, is not ours to close
+                client = self._client
+                self._journal = open_journal(client.hello["spool"], client.slot, client.tell_condition)
+                self._app = self._create_app(client, self._journal)
                 self._pid = os.getpid()
             return self._app

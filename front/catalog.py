@@ -47,7 +47,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Catalog:
-    """One snapshot, compiled. `models` holds each model's versions, newest first; `newest` the one that serves."""
+    """One snapshot, compiled. `models` holds each model's versions, newest first; `newest` the one that serves.
+
+    conditions: what is wrong, in words, with processes that serve on nevertheless.
+    """
 
     serial: int
     draining: bool
@@ -56,6 +59,7 @@ class Catalog:
     groups_with_workers: set[str]
     default: str | None
     newest: dict[str, Entry]
+    conditions: tuple[str, ...] = ()
 
     def find(self, name: str, version: str | None = None) -> Entry:
         """The version asked for, or the newest that can be served. Raises UnknownModel."""
@@ -147,6 +151,7 @@ def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
             {worker["group"] for worker in snapshot["workers"]},
             default if default in models else None,
             {name: next((one for one in all_ if one.state != "FAILED"), all_[0]) for name, all_ in models.items()},
+            tuple(snapshot.get("conditions", ())),
         )
 
     return catalogue

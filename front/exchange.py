@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,20 +23,22 @@ from batching.counters import Slot
 from batching.errors import BatchingError, Cancelled, DeadlineExceeded, ItemFailed, NoWorker, QueueFull
 from front.catalog import Ambiguous, Entry, UnknownModel
 from front.halves import CLIENT_GONE, Response
+from front.recorder import Features, Recorder
 from models.dialects import native
 from models.errors import BadInput, BadOutput, TooLarge, UnsupportedMedia
+from prediction_log.record import Captured
 
 log = logging.getLogger("inference.app")
 
 JSON = ("Content-Type", "application/json")
 BODY_BYTES_MAX = 2048
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 _made_ids = itertools.count(1)
 _made_by = os.urandom(6).hex()
 
 
 class Refusal(Exception):
-    """A refusal that belongs to HTTP rather than to models or batching."""
+    """A refusal that belongs to HTTP, or to the log, rather than to models or batching."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -90,21 +93,28 @@ MESSAGES = {
     "PREDICT_FAILED": "the model could not answer this input",
     "INTERNAL_ERROR": "the server failed; the request's id is in its log",
 }
+UNLOGGED = "the prediction log cannot be written, and no answer leaves without it"
 
 
 def request_id(given: str | None) -> str:
     """The client's id where it is well-formed, else one of ours, unique to this process and request."""
-    if given and _REQUEST_ID(given):
+    if given and REQUEST_ID(given):
         return given
     return f"{_made_by}-{next(_made_ids):x}"
 
 
+def code_of(error: Exception) -> str:
+    """The code of an error, by the table."""
+    return error.code if isinstance(error, Refusal) else CODE_OF_ERROR.get(type(error), "INTERNAL_ERROR")
+
+
 def error_response(error: Exception, request_id: str) -> Response:
     """The answer that explains `error`, at most 2 KiB, with nothing of ours in it but the code."""
-    code = error.code if isinstance(error, Refusal) else CODE_OF_ERROR.get(type(error), "INTERNAL_ERROR")
+    code = code_of(error)
     if code == "INTERNAL_ERROR":
         log.error("request %s failed", request_id, exc_info=error)
-    message = str(error)[:400] if code not in MESSAGES else MESSAGES[code]
+    own_words = code not in MESSAGES or (isinstance(error, Refusal) and code != "INTERNAL_ERROR")
+    message = str(error)[:400] if own_words else MESSAGES[code]
     body: dict[str, Any] = {"ok": False, "error": code, "message": message, "request_id": request_id}
     if isinstance(error, BadInput):
         extras = {"path": error.path, "expected": error.expected, "sample": error.sample}
@@ -163,10 +173,11 @@ class Exchange:
     """One prediction request. See front.halves.Exchange for what its carrier may do with it.
 
     parse: body -> native.Request; render: the request and one list of outputs per item -> body of the answer.
+    recorder: None where there is no prediction log.
     """
 
     __slots__ = (
-        *("_parse", "_render", "_request", "_route", "_started", "_tally"),
+        *("_body", "_features", "_parse", "_recorder", "_render", "_request", "_route", "_started", "_tally"),
         *("deadline", "entry", "heavy", "items", "request_id", "target"),
     )
 
@@ -175,8 +186,10 @@ class Exchange:
         entry: Entry,
         route: str,
         tally: Tally,
+        recorder: Recorder | None,
         *,
-        parse: Callable[[], native.Request],
+        body: bytes,
+        parse: Callable[[bytes], native.Request],
         render: Callable[[native.Request, list[list[np.ndarray]]], bytes],
         request_id: str,
         timeout_s: float,
@@ -187,11 +200,14 @@ class Exchange:
         self.items: list[tuple[int, Any]] = []
         self.heavy = heavy
         self.request_id = request_id
+        self._body = body
+        self._features: Features | None = None
         self._route = route
         self._tally = tally
+        self._recorder = recorder
         self._parse = parse
         self._render = render
-        self._request: native.Request
+        self._request: native.Request | None = None
         self._started = time.monotonic()
         self.deadline = self._started + timeout_s
 
@@ -206,27 +222,54 @@ class Exchange:
 
     def prepare(self) -> None:
         """Parse the body into items. Raises BadInput, TooLarge or UnsupportedMedia."""
-        self._request = self._parse()
-        self.items = [(len(item.rows), item.arrays) for item in self._request.items]
+        try:
+            request = self._request = self._parse(self._body)
+            self.items = [(len(item.rows), item.arrays) for item in request.items]
+        finally:
+            if self.heavy:  # hashing takes long, and here there is time: this is no loop
+                self._capture()
 
     def answer(self, outcomes: list[Outcome]) -> Response:
-        """Render what the model said; the first failure of an item is the request's."""
+        """Render what the model said; the first failure of an item is the request's. Logged before it is returned."""
         try:
+            if (request := self._request) is None:
+                raise RuntimeError("an answer to a request that was not prepared")
             outputs = []
             for outcome in outcomes:
                 if not isinstance(outcome, Answer):
                     raise outcome
                 outputs.append(outcome.outputs)
-            body = self._render(self._request, outputs)
+            body = self._render(request, outputs)
         except Exception as error:  # noqa: BLE001 - whatever failed, the client hears of it
             return self.fail(error)
-        self._count(200)
+        seconds = time.monotonic() - self._started
+        if self._recorder is not None:
+            logged = self._recorder.answered(
+                self.entry, self._route, self.request_id, request, self._features, self._body, outcomes, body, seconds
+            )
+            if not logged and self._recorder.required:
+                return self._refuse_unlogged()
+        self._tally.add(self._route, self.entry, 200, seconds)
         return Response(200, [JSON, ("X-Request-Id", self.request_id)], body)
 
     def fail(self, error: Exception) -> Response:
         """The answer where there is nothing to render."""
         response = error_response(error, self.request_id)
-        self._count(response.status)
+        seconds = time.monotonic() - self._started
+        if self._recorder is not None:
+            if self.heavy and self._features is None:
+                self._features = Features(Captured.NOTHING)  # refused unread; the loop has no time to hash it
+            self._recorder.failed(
+                self.entry,
+                self._route,
+                self.request_id,
+                response.status,
+                code_of(error),
+                seconds,
+                body=self._body,
+                features=self._features,
+            )
+        self._tally.add(self._route, self.entry, response.status, seconds)
         return response
 
     def complete(self, client: Waiting) -> Response:
@@ -238,5 +281,15 @@ class Exchange:
         except (BatchingError, BadInput, TooLarge, UnsupportedMedia) as error:
             return self.fail(error)
 
-    def _count(self, status: int) -> None:
-        self._tally.add(self._route, self.entry, status, time.monotonic() - self._started)
+    def _capture(self) -> None:
+        """Keep what the log will say of the inputs, and let go of the bytes they came in."""
+        if self._recorder is not None:
+            self._features = self._recorder.features(self.entry, self._request, self._body)
+        self._body = b""
+        if self._request is not None and self._request.pictures:
+            self._request = replace(self._request, pictures=())
+
+    def _refuse_unlogged(self) -> Response:
+        response = error_response(Refusal("NOT_READY", UNLOGGED), self.request_id)
+        self._tally.add(self._route, self.entry, response.status, time.monotonic() - self._started)
+        return response

@@ -15,7 +15,8 @@ import orjson
 from batching.client import Answer
 from batching.errors import NoWorker
 from front.catalog import Entry
-from front.exchange import Exchange, Tally, Waiting
+from front.exchange import STATUS, UNLOGGED, Exchange, Refusal, Tally, Waiting, code_of, request_id
+from front.recorder import Recorder
 from front.settings import Settings
 from front.uploads import pictures
 from models.contract import Contract, Image
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 
 Render = Callable[[Compiled, native.Request, list[list[np.ndarray]]], bytes]
+EMBEDDED = "InferenceServer.predict"  # what the log calls the endpoint of calls that are no HTTP
 TOP_DEFAULT, TOP_MAX = 3, 1000
 # A larger body is parsed in the thread pool: at about 100 MB/s this is 0.2 ms of the loop's time.
 INLINE_BODY_BYTES = 16 * 1024
@@ -39,9 +41,10 @@ INLINE_BODY_BYTES = 16 * 1024
 class Predictions:
     """Makes exchanges for one application."""
 
-    def __init__(self, settings: Settings, tally: Tally) -> None:
+    def __init__(self, settings: Settings, tally: Tally, recorder: Recorder | None) -> None:
         self._settings = settings
         self._tally = tally
+        self._recorder = recorder
 
     def exchange(
         self, entry: Entry, route: str, body: bytes, render: Render, request: BaseRequest, request_id: str
@@ -53,7 +56,9 @@ class Predictions:
             entry,
             route,
             self._tally,
-            parse=lambda: native.parse(compiled, body, max_json_bytes=limit),
+            self._recorder,
+            body=body,
+            parse=lambda body: native.parse(compiled, body, max_json_bytes=limit),
             render=lambda parsed, outputs: render(compiled, parsed, outputs),
             request_id=request_id,
             timeout_s=self._timeout_s(request),
@@ -70,7 +75,7 @@ class Predictions:
         content_type = request.environ.get("CONTENT_TYPE", "")
         image = contract.image
 
-        def parse() -> native.Request:
+        def parse(body: bytes) -> native.Request:
             if image is not None:
                 found = pictures(body, content_type, max_json_bytes=self._settings.max_json_bytes)
                 if found is not None:
@@ -81,6 +86,8 @@ class Predictions:
             entry,
             route,
             self._tally,
+            self._recorder,
+            body=body,
             parse=parse,
             render=lambda parsed, outputs: native.render_classify(compiled, parsed, outputs, top=top),
             request_id=request_id,
@@ -112,7 +119,7 @@ class Predictions:
                 raise
             rows.append(pixels)
         item = Item((np.stack(rows),), range(len(rows)))
-        return native.Request((item,), len(rows), as_instances)
+        return native.Request((item,), len(rows), as_instances, pictures=encoded)
 
     def _timeout_s(self, request: BaseRequest) -> float:
         """The server's limit, or less where the client asks for less."""
@@ -132,20 +139,38 @@ def ready(entry: Entry) -> Compiled:
     return entry.compiled
 
 
-def predict(client: Any, settings: Settings, model: str, version: str | None, body: dict[str, Any]) -> Any:
-    """InferenceServer.predict: the same parsing, batching and rendering without HTTP. Raises the errors themselves."""
+def predict(
+    client: Any, settings: Settings, recorder: Recorder | None, model: str, version: str | None, body: dict[str, Any]
+) -> Any:
+    """InferenceServer.predict: the same parsing, batching, rendering and log without HTTP. Raises the errors."""
+    started = time.monotonic()
     entry = client.view.find(model, version)
-    compiled = ready(entry)
-    parsed = native.parse(compiled, orjson.dumps(body), max_json_bytes=settings.max_json_bytes)
-    items = [(len(item.rows), item.arrays) for item in parsed.items]
+    id_ = request_id(None)
+    encoded = orjson.dumps(body)
     waiting: Waiting = client
-    outputs = []
-    for outcome in waiting.call(entry.target, items, time.monotonic() + settings.predict_timeout_ms / 1000):
-        if not isinstance(outcome, Answer):
-            raise outcome
-        outputs.append(outcome.outputs)
-    answer = orjson.loads(native.render_predict(compiled, parsed, outputs))
-    return answer["predictions" if "predictions" in answer else "prediction"]
+    try:
+        compiled = ready(entry)
+        parsed = native.parse(compiled, encoded, max_json_bytes=settings.max_json_bytes)
+        items = [(len(item.rows), item.arrays) for item in parsed.items]
+        outcomes = waiting.call(entry.target, items, started + settings.predict_timeout_ms / 1000)
+        outputs = []
+        for outcome in outcomes:
+            if not isinstance(outcome, Answer):
+                raise outcome
+            outputs.append(outcome.outputs)
+        answer = native.render_predict(compiled, parsed, outputs)
+    except Exception as error:
+        if recorder is not None:
+            code = code_of(error)
+            recorder.failed(entry, EMBEDDED, id_, STATUS[code], code, time.monotonic() - started, body=encoded)
+        raise
+    if recorder is not None:
+        seconds = time.monotonic() - started
+        logged = recorder.answered(entry, EMBEDDED, id_, parsed, None, encoded, outcomes, answer, seconds)
+        if not logged and recorder.required:
+            raise Refusal("NOT_READY", UNLOGGED)
+    answered = orjson.loads(answer)
+    return answered["predictions" if "predictions" in answered else "prediction"]
 
 
 def _top(text: str | None) -> int:

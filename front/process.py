@@ -9,6 +9,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from prediction_log.journal import Journal
+
 from batching.client import Client
 from batching.control import ControlChannel
 from batching.counters import Counters
@@ -16,10 +18,11 @@ from batching.life import exit_with_parent
 from front.catalog import cataloguer
 from front.exchange import parser_error
 from front.loop import Front
+from front.recorder import open_journal
 from front.settings import Settings
 
 
-def main(control_fd: int, create_app: Callable[[Settings, Any], Any]) -> None:
+def main(control_fd: int, create_app: Callable[[Settings, Any, Journal | None], Any]) -> None:
     """Serve until the supervisor says drain, or is gone."""
     # The terminal and the service manager signal the whole group; only the supervisor decides when we end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -53,10 +56,18 @@ def main(control_fd: int, create_app: Callable[[Settings, Any], Any]) -> None:
         on_message=on_message,
         on_lost=lambda: os._exit(0),
     )
-    application = create_app(settings, front.client)
+    client = front.client
+
+    def on_condition(text: str | None) -> None:
+        front.call_soon(lambda: client.tell_condition(text))
+
+    journal = open_journal(hello["spool"], slot, on_condition)
+    application = create_app(settings, client, journal)
     # What lives now lives for ever, and requests leave hardly a cycle behind: collecting seldom is enough.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     front.run(application)
+    if journal is not None:
+        journal.close()
     os._exit(0)  # a decoding thread may still be busy with a body nobody waits for

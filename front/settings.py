@@ -9,8 +9,11 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 
-def _setting(default: Any, help: str, why: str = "") -> Any:
-    return field(default=default, metadata={"help": help, "why": why})
+def _setting(default: Any, help: str, why: str = "", *, choices: tuple[str, ...] = (), secret: bool = False) -> Any:
+    """secret: never on a command line, which every user of the machine can read, nor in a repr."""
+    return field(
+        default=default, repr=not secret, metadata={"help": help, "why": why, "choices": choices, "secret": secret}
+    )
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,47 @@ class Settings:
     warm_up_budget_s: float = _setting(5.0, "seconds of measuring batch sizes at start, for each model")
     drain_timeout_s: float = _setting(30.0, "how long a stopping server waits for requests in flight")
     worker_socket: str | None = _setting(None, "where `worker` listens and wsgi() connects to", "a path of your choice")
+    database_url: str | None = _setting(
+        None,
+        "the prediction log's database: postgresql+pg8000://user:password@host/name or sqlite:///path",
+        "unset: no table; environment only",
+        secret=True,
+    )
+    prediction_log_dir: str | None = _setting(
+        None,
+        "the prediction log's spool; without DATABASE_URL the log itself, kept by age and size",
+        "unset: inference_logs where DATABASE_URL is set, else no log",
+    )
+    prediction_log_required: bool = _setting(
+        False, "answer 503 rather than without a log entry", "serving comes first, and what is dropped is counted"
+    )
+    prediction_log_sync: str = _setting(
+        "interval",
+        "when the spool goes to the disk: none, interval (within 0.1 s) or each (before the answer)",
+        "every way survives kill -9 of everything; only a power cut can cost 0.1 s of entries",
+        choices=("none", "interval", "each"),
+    )
+    prediction_log_capture: str = _setting(
+        "auto",
+        "what is kept of inputs: none, hash, auto (JSON; hashes of pictures and large bodies) or full",
+        'a contract.json may say otherwise for its model: {"log": {"capture": "none"}}',
+        choices=("none", "hash", "auto", "full"),
+    )
+    prediction_log_sample: float = _setting(1.0, "the share of answered requests that is logged", "all of them")
+    prediction_log_refusal_sample: float = _setting(
+        0.01, "the share of refused requests (4xx, 503) that is logged", "all are counted; no scanner fills the table"
+    )
+    prediction_log_value_bytes: int = _setting(
+        64 * 1024,
+        "the longest input or output kept of one row, in bytes, except where capture is full",
+        "a page of numbers",
+    )
+    prediction_log_max_bytes: int = _setting(
+        1024 * 1024 * 1024, "what the spool, or the log without a database, may take of the disk"
+    )
+    prediction_log_keep_days: float | None = _setting(
+        None, "days after which logged rows are deleted", "unset: a table keeps all, a local log what fits"
+    )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -64,12 +108,25 @@ class Settings:
     def checked(self) -> Settings:
         """Itself; raises ValueError for a number that makes no sense."""
         for name in ("fronts", "workers", "batch_max_size", "predict_timeout_ms", "max_body_bytes", "max_json_bytes",
-                     "max_image_pixels", "queue_rows", "queue_bytes", "decode_threads", "drain_timeout_s"):  # fmt: skip
+                     "max_image_pixels", "queue_rows", "queue_bytes", "decode_threads", "drain_timeout_s",
+                     "prediction_log_value_bytes", "prediction_log_max_bytes"):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name.upper()} must be above 0")
         if self.batch_max_wait_ms < 0 or not 0 <= self.port <= 65535:
             raise ValueError("BATCH_MAX_WAIT_MS must not be negative, and PORT must be from 0 to 65535")
+        for name in ("prediction_log_sample", "prediction_log_refusal_sample"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name.upper()} must be from 0 to 1")
+        if self.prediction_log_keep_days is not None and self.prediction_log_keep_days <= 0:
+            raise ValueError("PREDICTION_LOG_KEEP_DAYS must be above 0")
+        for one in fields(self):
+            choices = one.metadata["choices"]
+            if choices and getattr(self, one.name) not in choices:
+                raise ValueError(f"{one.name.upper()} must be one of {', '.join(choices)}")
         return self
+
+
+SECRETS = frozenset(one.name for one in fields(Settings) if one.metadata["secret"])
 
 
 def parse_setting(one: Field[Any], text: str) -> Any:

@@ -62,6 +62,19 @@ class Example:
 
 
 @dataclass(frozen=True)
+class LogRules:
+    """How much of a model's requests the prediction log keeps; None leaves it to the server's settings.
+
+    capture: "none", "hash", "auto" or "full", of inputs. sample: the share of answered requests, 0 to 1; 0 logs nothing
+    at all. omit: fields whose values are never written, not even to the spool.
+    """
+
+    capture: str | None = None
+    sample: float | None = None
+    omit: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Contract:
     """Everything a front must know of one version of one model.
 
@@ -87,6 +100,7 @@ class Contract:
     null_for_nan: bool = False
     isolate: bool = False
     max_rows: int | None = None
+    log: LogRules = LogRules()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-safe dictionary; `from_json` gives an equal contract back."""
@@ -102,5 +116,6 @@ class Contract:
         values["examples"] = tuple(Example(**e) for e in data["examples"])
         values["labels"] = tuple(data["labels"])
         values["routes"] = tuple(data["routes"])
+        values["log"] = LogRules(**{**data["log"], "omit": tuple(data["log"]["omit"])})
         values["image"] = Image(**data["image"]) if data["image"] else None
         return cls(**values)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from models import keywords
-from models.contract import FLOATS, Contract, Example, Field, Image, Tensor
+from models.contract import FLOATS, Contract, Example, Field, Image, LogRules, Tensor
 from models.errors import LoadError
 from models.wording import clip, quoted
 
@@ -26,6 +26,7 @@ _MIN_EVIDENT_SIDE = 4  # below this a block of numbers is hardly a picture
 _RESERVED = ("features", "instances")  # keys of the general forms of a request
 _COLOURS = {1: "grey", 3: "rgb"}
 _OF_OBJECTS = frozenset({"properties", "required", "additionalProperties", "minProperties", "maxProperties"})
+_CAPTURES = ("none", "hash", "auto", "full")
 _PIXEL_INTEGERS = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")  # those that hold 0..255
 
 
@@ -308,6 +309,21 @@ def _isolate(contract: Contract, value: Any) -> Contract:
     return replace(contract, isolate=_flag("isolate", value))
 
 
+def _log(contract: Contract, value: Any) -> Contract:
+    value = _object(value, "log", ("capture", "sample", "omit"))
+    capture, sample = value.get("capture"), value.get("sample")
+    if capture not in (None, *_CAPTURES):
+        raise _error(f"log: capture must be one of {', '.join(_CAPTURES)}")
+    if sample is not None and not (_is_finite(sample) and 0 <= sample <= 1):
+        raise _error("log: sample must be a number from 0 to 1")
+    omit = tuple(_list(value.get("omit", []), "log: omit", "names of fields"))
+    known = tuple(one.name for one in contract.fields) or tuple(tensor.name for tensor in contract.inputs)
+    for name in omit:
+        if name not in known:
+            raise _error(f"log: omit holds {quoted(str(name))}; there are: {', '.join(known)}")
+    return replace(contract, log=LogRules(capture, sample, omit))
+
+
 def _flag(key: str, value: Any) -> bool:
     if type(value) is not bool:
         raise _error(f"{key} must be true or false")
@@ -325,4 +341,5 @@ _KEYS: dict[str, Callable[[Contract, Any], Contract]] = {
     "null_for_nan": _null_for_nan,
     "isolate": _isolate,
     "max_rows": _max_rows,
+    "log": _log,
 }

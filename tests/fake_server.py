@@ -17,7 +17,8 @@ from batching.errors import StartupFailed
 from batching.groups import Plan
 from batching.supervisor import Supervisor
 from commands import serve
-from front.settings import Settings
+from commands.spool import owned_spool, spool_plan
+from front.settings import SECRETS, Settings
 
 
 def main() -> int:
@@ -25,22 +26,27 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s[%(process)d] %(message)s")
     order: dict[str, Any] = json.load(sys.stdin)
     settings = Settings(**order["settings"])
+    told = {name: value for name, value in asdict(settings).items() if name not in SECRETS}
     plan = Plan(
         entry=[sys.executable, str(serve.ENTRY), "--child"],
         loader="tests.fakes:load",
         groups=order["groups"],
         refused=order["refused"],
-        options=asdict(settings),
-        front_settings={**asdict(settings), **order["front_settings"]},
+        options=told,
+        front_settings={**told, **order["front_settings"]},
         fronts=settings.fronts,
         workers=settings.workers,
         drain_timeout_s=settings.drain_timeout_s,
+        **spool_plan(settings),
     )
     listener = serve.listen(settings) if order["http"] else None
     attach_listener = listen_at(order["socket"]) if order["socket"] else None
     say({"url": serve.url_of(listener) if listener else None})
     try:
-        Supervisor(plan, listener=listener, attach_listener=attach_listener, on_ready=say_ready).run()
+        with owned_spool(settings) as chores:
+            Supervisor(
+                plan, listener=listener, attach_listener=attach_listener, on_ready=say_ready, chores=chores
+            ).run()
     except StartupFailed as error:
         print(f"reason: {error.reason}", file=sys.stderr, flush=True)
         return serve.EXIT_MODEL

@@ -24,7 +24,7 @@ FORBIDDEN = {
     "batching": APP | {"models", "prediction_log", "PIL", "prometheus_client"} | HTTP | SQL | SCHEMA,
     "models": APP | {"batching", "prediction_log", "prometheus_client"} | HTTP | SQL,
     "prediction_log": APP | {"batching", "models", "PIL", "prometheus_client"} | HTTP | SCHEMA,
-    "front": {"inference_server", "commands", "prediction_log"} | SQL,
+    "front": {"inference_server", "commands"} | SQL,
     "commands": {"inference_server"} | HTTP | SQL | SCHEMA,
 }
 

@@ -31,11 +31,15 @@ class Request:
 
     items: rows of one shape each; together every row of the request once.
     count: how many rows there are. many: they came as "instances", so the answer is a list too.
+    value_key: the key of the value in each row, None where the row is the value or has several.
+    pictures: as they came, still encoded, where the rows are pictures.
     """
 
     items: tuple[Item, ...]
     count: int
     many: bool
+    value_key: str | None = None
+    pictures: Sequence[bytes] = ()
 
 
 # ---------------------------------------------------------------------------------------------- body -> rows
@@ -59,7 +63,8 @@ def parse(compiled: Compiled, body: bytes, *, max_json_bytes: int) -> Request:
             _refuse_too_many(compiled.contract, value)
             raise explain(compiled, value)
         instances: list[Any] = value[ROWS] if form.many else [value]
-        return Request(_items(compiled.contract, form, instances), len(instances), form.many)
+        key = form.keys[0] if form.kind == "inputs" and len(compiled.contract.inputs) == 1 else None
+        return Request(_items(compiled.contract, form, instances), len(instances), form.many, key)
     except BadInput as fault:
         fault.sample = compiled.shown_sample
         raise

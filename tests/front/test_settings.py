@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from commands.arguments import parse
 from front.settings import Settings
 
 
@@ -25,8 +26,17 @@ def test_the_environment_sets_what_it_names_and_nothing_else() -> None:
         ("PREDICT_TIMEOUT_MS", "nan"),
         ("DRAIN_TIMEOUT_S", "inf"),
         ("ALLOW_H5", "perhaps"),
+        ("PREDICTION_LOG_SYNC", "sometimes"),
+        ("PREDICTION_LOG_SAMPLE", "1.1"),
+        ("PREDICTION_LOG_KEEP_DAYS", "0"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_the_settings_name(name: str, text: str) -> None:
     with pytest.raises(ValueError, match=name):
         Settings.from_environment({name: text})
+
+
+def test_the_databases_password_is_neither_an_option_nor_in_a_repr() -> None:
+    assert "canary" not in repr(Settings(database_url="postgresql+pg8000://user:canary@localhost/db"))
+    with pytest.raises(SystemExit):
+        parse(["--database-url", "postgresql+pg8000://user:canary@localhost/db"], "1")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.contract import Contract, Example, Field, Image, Tensor
+from models.contract import Contract, Example, Field, Image, LogRules, Tensor
 from models.errors import LoadError
 from models.narrowing import narrow
 
@@ -42,6 +42,7 @@ def test_everything_that_may_be_said_is_taken_over() -> None:
             "null_for_nan": True,
             "isolate": True,
             "max_rows": 64,
+            "log": {"capture": "hash", "sample": 0.5, "omit": ["pixels"]},
         },
     )
     assert narrowed == Contract(
@@ -58,6 +59,7 @@ def test_everything_that_may_be_said_is_taken_over() -> None:
         null_for_nan=True,
         isolate=True,
         max_rows=64,
+        log=LogRules("hash", 0.5, ("pixels",)),
     )
 
 
@@ -248,6 +250,12 @@ def test_a_request_schema_of_several_inputs_speaks_of_the_object() -> None:
         pytest.param(VECTOR, {"routes": ["/a", "/a"]}, 'routes holds "/a" twice', id="routes twice"),
         pytest.param(VECTOR, {"null_for_nan": 1}, "null_for_nan must be true or false", id="null_for_nan"),
         pytest.param(VECTOR, {"isolate": "yes"}, "isolate must be true or false", id="isolate"),
+        pytest.param(
+            VECTOR, {"log": {"capture": "all"}}, "log: capture must be one of none, hash, auto, full", id="log capture"
+        ),
+        pytest.param(VECTOR, {"log": {"sample": 2}}, "log: sample must be a number from 0 to 1", id="log sample"),
+        pytest.param(VECTOR, {"log": {"omit": ["y"]}}, 'log: omit holds "y"; there are: x', id="log omit"),
+        pytest.param(VECTOR, {"log": {"keep": 1}}, 'log: unknown key "keep"', id="log unknown key"),
         pytest.param(
             VECTOR, {"max_rows": 0}, "max_rows must be a whole number of at least 1, or null", id="max_rows 0"
         ),

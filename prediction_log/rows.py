@@ -1,0 +1,287 @@
+"""A record of the spool as rows of the tables: each row a JSON object, as bytes, whose keys are the table's columns.
+
+Owns what a row says of its request, its features and its answer. Knows nothing of spools or of SQL.
+
+1. A record always gives the rows it claims. Where a body is no JSON, or has another shape than the subject says, the
+   first row holds its text as a JSON string and the others hold null: nothing that a client sent is thrown away.
+2. Numbers keep their digits. NaN and the infinities, which TensorFlow Serving's dialect takes and gives, become the
+   strings "NaN", "Infinity" and "-Infinity", as in protobuf's JSON: JSON has no others.
+3. A row can be stored: text columns hold no NUL and no lone surrogate, and what is JSON is escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import orjson
+
+from prediction_log.record import Captured, Record, Timing
+
+_NO_TIMING = b'"batch_id":null,"batch_size":null,"queue_ms":null,"compute_ms":null'
+_NO_ANSWER = b'"outputs":null,"prediction":null,"top_label":null,"top_score":null'
+_NULL = b'"null"'  # JSON text in a JSON string
+_DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
+_LONG_RUN = b"0" * 19
+# A member of an enumeration costs more to look up than all that is done with it here.
+_NOTHING, _BODY, _SHARED = int(Captured.NOTHING), int(Captured.BODY), int(Captured.SHARED)
+# What an answer says of itself rather than of a row.
+_ENVELOPE = {"ok", "model_version"}
+
+
+class _Subject(NamedTuple):
+    """columns: what the subject says of every row. rows, value: where a body's rows are."""
+
+    columns: dict[str, str | None]
+    rows: str | None
+    value: str | None
+
+
+def expand(record: Record) -> list[bytes]:
+    """The rows of `inference_logs` that a record of a prediction stands for: `record.rows`, in order.
+
+    Raises ValueError for a subject that is no JSON object, or a time beyond the calendar.
+    """
+    subject = _subject(record.subject)
+    shared = _members(
+        {
+            **_identity(record),
+            **subject.columns,
+            "status": record.status,
+            "error": _text(record.code) or None,
+            "total_ms": record.total_us / 1000,
+            "sampling": record.fraction,
+            "truncated": record.truncated,
+        }
+    )
+    parts = zip(_timings(record), _features(record, subject), _answers(record), strict=True)
+    return [
+        b'{"row_number":%d,%b,"features":%b,%b,%b}' % (number, timing, features, answer, shared)
+        for number, (timing, features, answer) in enumerate(parts)
+    ]
+
+
+def feedback(record: Record) -> bytes:
+    """The row of `inference_feedback` that a record of feedback stands for.
+
+    A label that is a JSON string is stored as its text, any other as JSON. Raises ValueError for what is no feedback.
+    """
+    try:
+        told = _loads(record.features)
+        row, label = told["row"], told["label"]
+        text = label if isinstance(label, str) else _dumps(label).decode()
+    except (KeyError, TypeError, RecursionError):
+        raise ValueError("this is no feedback") from None
+    return _dumps({**_identity(record), "row_number": row, "label": _text(text)})
+
+
+# ---------------------------------------------------------------------------------------------- what all rows share
+
+
+def _identity(record: Record) -> dict[str, str]:
+    key = record.key.hex()
+    seconds, microseconds = divmod(record.created_us, 1_000_000)
+    return {
+        "record_id": f"{key[:8]}-{key[8:12]}-{key[12:16]}-{key[16:20]}-{key[20:]}",
+        "created_at": f"{_second(seconds)}.{microseconds:06d}+00:00",
+        "request_id": _text(record.request_id),
+    }
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    except (OverflowError, OSError):
+        raise ValueError("a time beyond the calendar") from None
+
+
+@lru_cache(maxsize=1024)
+def _subject(data: bytes) -> _Subject:
+    subject = orjson.loads(data)
+    if type(subject) is not dict:
+        raise ValueError("a record's subject is no JSON object")
+    columns = {
+        name: None if subject.get(name) is None else _text(str(subject[name]))
+        for name in ("model", "version", "dialect", "endpoint")
+    }
+    return _Subject(columns, subject.get("rows"), subject.get("value"))
+
+
+def _timings(record: Record) -> list[bytes]:
+    if not record.items:
+        return [_NO_TIMING] * record.rows
+    if len(record.items) == 1:
+        return [_timing(record.items[0])] * record.rows
+    timings = [_timing(item) for item in record.items]
+    return [timings[index] for index in record.item_of_row]
+
+
+def _timing(item: Timing) -> bytes:
+    queue_us, compute_us, batch_rows, batch_id = item
+    return _members(
+        {
+            "batch_id": batch_id,
+            "batch_size": batch_rows,
+            "queue_ms": queue_us / 1000,
+            "compute_ms": compute_us / 1000,
+        }
+    )
+
+
+# ---------------------------------------------------------------------------------------------- what each row has
+
+
+def _features(record: Record, subject: _Subject) -> list[bytes]:
+    """Each row's features: JSON text in a JSON string."""
+    kind, data, rows = record.features_are, record.features, record.rows
+    if kind == _NOTHING:
+        return [_NULL] * rows
+    try:
+        value = _loads(data)
+        if kind == _SHARED:
+            return [_nested(value)] * rows
+        values = _sent(value, subject) if kind == _BODY else value
+        if type(values) is list and len(values) == rows:
+            return [_nested(value) for value in values]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return [_nested(data.decode(errors="replace"))] + [_NULL] * (rows - 1)
+
+
+def _sent(body: Any, subject: _Subject) -> Any:
+    """The values of a body's rows. Raises KeyError or TypeError for a body of another shape."""
+    rows = [body] if subject.rows is None else body[subject.rows]
+    return rows if subject.value is None else [row[subject.value] for row in rows]
+
+
+def _answers(record: Record) -> list[bytes]:
+    """Each row's columns about its answer."""
+    kind, data, rows = record.outputs_are, record.outputs, record.rows
+    if kind == _NOTHING:
+        return [_NO_ANSWER] * rows
+    try:
+        value = _loads(data)
+        if kind == _SHARED:
+            return [_answer(value)] * rows
+        values = _answered(value, rows) if kind == _BODY else value
+        if type(values) is list and len(values) == rows:
+            return [_answer(value) for value in values]
+    except (ValueError, TypeError, RecursionError):
+        pass
+    return [_answer(data.decode(errors="replace"))] + [_NO_ANSWER] * (rows - 1)
+
+
+def _answered(body: Any, rows: int) -> Any:
+    """The answers of a body's rows."""
+    if type(body) is not dict:
+        return None
+    if "prediction" in body:
+        return [body["prediction"]]
+    values = body.get("predictions")
+    if values is None:
+        return [{key: value for key, value in body.items() if key not in _ENVELOPE}]
+    if type(values) is dict and all(type(column) is list and len(column) == rows for column in values.values()):
+        return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]  # outputs by name
+    return values
+
+
+def _answer(value: Any) -> bytes:
+    if type(value) is float:  # much the most frequent
+        text = orjson.dumps(value)
+        return b'"outputs":"%b","prediction":%b,"top_label":null,"top_score":null' % (text, text)
+    number, label, score = value, None, None
+    while type(number) is list and len(number) == 1:
+        number = number[0]
+    if type(value) is dict and "predicted_class" in value:
+        label, score = _top(value)
+    return _members(
+        {
+            "outputs": _dumps(value).decode(),
+            "prediction": _double(number),
+            "top_label": label,
+            "top_score": _double(score),
+        }
+    )
+
+
+def _top(answer: dict[str, Any]) -> tuple[str | None, Any]:
+    """Label and score of the best class."""
+    label = answer.get("label")
+    try:
+        score = answer["top"][0]["score"]
+    except (KeyError, IndexError, TypeError):
+        score = None
+    return None if label is None else _text(str(label)), score
+
+
+# ---------------------------------------------------------------------------------------------- JSON
+
+
+def _loads(data: bytes) -> Any:
+    """Any JSON value, and NaN and the infinities as strings. Raises ValueError or RecursionError."""
+    if not _has_long_integer(data):
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError:
+            pass  # the other parser takes NaN
+    return json.loads(data.decode(), parse_constant=str, parse_float=_finite)
+
+
+def _has_long_integer(data: bytes) -> bool:
+    """Whether an integer may be beyond 64 bits (those have 19 digits or more): orjson makes floats of them.
+
+    A run of digits is found fast once all digits are the same. After a decimal point it is a fraction.
+    """
+    alike = data.translate(_DIGITS_ALIKE)
+    at = alike.find(_LONG_RUN)
+    while at > 0 and alike[at - 1] == ord("."):
+        at = alike.find(_LONG_RUN, at + len(_LONG_RUN))
+    return at >= 0
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number beyond a double")
+    return number
+
+
+def _dumps(value: Any) -> bytes:
+    """The inverse of `_loads`. Raises RecursionError."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # an integer beyond 64 bits, a lone surrogate, more than 254 levels
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _nested(value: Any) -> bytes:
+    """JSON text in a JSON string."""
+    return orjson.dumps(_dumps(value).decode())
+
+
+def _members(columns: dict[str, Any]) -> bytes:
+    """Columns as members of a JSON object, without its braces."""
+    return orjson.dumps(columns)[1:-1]
+
+
+def _double(value: Any) -> float | None:
+    """A number as a double, None for anything else and for what no double can hold."""
+    if type(value) is not float and type(value) is not int:
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+
+
+def _text(text: str) -> str:
+    """What a text column can hold: without NUL; a pair of surrogates becomes its character, a lone one is replaced."""
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
