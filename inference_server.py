@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from bottle import Bottle
+
+    from models.contract import Contract
     from prediction_log.journal import Journal
 
 __all__ = ["InferenceServer", "Settings", "create_app", "main", "wsgi"]
@@ -320,6 +322,11 @@ class InferenceServer:
 
         return predict(self._client, self._settings, self._recorder, model, version, body)
 
+    def contract(self, model: str, version: str | None = None) -> Contract | None:
+        """What a version takes and gives; None while no worker has said. Raises front.catalog.UnknownModel."""
+        contract: Contract | None = self._client.view.find(model, version).contract
+        return contract
+
     def __exit__(self, *_: object) -> None:
         if self._recorder is not None:
             self._recorder.journal.close()
@@ -381,12 +388,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s")
     if arguments[:1] == ["--child"]:
         return run_child(arguments[1], int(arguments[2]))
-    from commands import arguments as words
+    from commands.arguments import run
 
-    verb, settings = words.parse(arguments, __version__)
-    from commands.serve import serve, serve_workers
-
-    return serve(settings) if verb == "serve" else serve_workers(settings)
+    return run(arguments, __version__, InferenceServer)
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ class Ticket:
 class Client:
     """Owned by one loop. `view` is the last snapshot as `compile` made it; a request reads it once.
 
-    compile: called with each snapshot (a dictionary, see batching.supervisor) before it becomes the view.
+    compile: called with each snapshot (a dictionary, see batching.fronts) before it becomes the view.
     max_rows, max_bytes: what may be in flight from here to one worker; beyond it `submit` raises QueueFull.
     """
 

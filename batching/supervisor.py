@@ -4,15 +4,6 @@ No HTTP, no models: what a front or a worker does is its entry's affair (`Plan.e
 One loop and no threads. Every child hangs on two sockets: the control channel, whose end of file is its death, and a
 life line, whose end of file is ours.
 
-The snapshot is one immutable message to every front:
-
-    {"type": "snapshot", "serial": 7, "draining": false,
-     "models": [{"name", "version", "group", "generation", "index", "state", "reason", "description", "costs"}, ...],
-     "workers": [{"id", "group", "generation"}, ...], "links": [worker ids whose sockets come beside the message],
-     "conditions": [what is wrong with a process that serves on nevertheless, in words]}
-
-with states LOADING (no worker holds it yet, or just now), READY and FAILED (reason says why).
-
 Services are children beside fronts and workers (`Plan.services`): started first, stopped last, restarted when they die.
 """
 
@@ -20,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import signal
 import socket
 import subprocess
@@ -30,16 +20,17 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from batching.child import Child, FrontEnd, is_alive, manner, peer, spawn
+from batching.child import Child, FrontEnd, manner, spawn
 from batching.control import ControlChannel
 from batching.counters import Counters, Slot
 from batching.errors import ConnectionLost, StartupFailed
+from batching.fronts import Fronts
 from batching.groups import Group, Plan, describe, refused_entries
 from batching.loop import Loop
+from batching.slots import SLOTS, Slots
 
 log = logging.getLogger("inference.supervisor")
 
-SLOTS = 64
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
 # A worker that crashes (rather than reports) before it was ever ready gets so many tries before we give up at start.
 START_TRIES = 3
@@ -74,23 +65,20 @@ class Supervisor:
         self._chores = chores
         self._groups = {name: Group(name, references) for name, references in plan.groups.items()}
         self._children: dict[int, Child] = {}
-        self._fronts: list[FrontEnd] = []
+        self._fronts = Fronts()
         self._ids = itertools.count(1)
-        self._serial = 0
-        self._free_slots = list(range(SLOTS - 1, 1, -1))
+        self._slots = Slots(self.counters)
         self._slot = self.counters.slot(1)
-        self._held_slots: list[tuple[int, int]] = []  # (slot, process id) of fronts that have detached
         self._loop = Loop()
         self._draining = False
         self._told_to_stop = False
         self._announced = False
         self._ready_serial = 0  # the first snapshot with a ready worker
         self._fronts_failed = 0  # fronts that died before any was heard of
-        self._conditions: dict[ControlChannel, str] = {}
         if attach_listener is not None:
             attach_listener.setblocking(False)
             self._loop.watch(attach_listener, self._on_attach)
-        self._owner = self._add_front(owner, None) if owner is not None else None
+        self._owner = self._add_front(owner, self._slots.take()) if owner is not None else None
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -151,21 +139,10 @@ class Supervisor:
 
     def _start_child(self, role: str) -> Child:
         process, channel = spawn(self.plan.entry, role)
-        child = Child(next(self._ids), role, process, channel, self._take_slot())
+        child = Child(next(self._ids), role, process, channel, self._slots.take())
         self._children[child.id] = child
         self._loop.watch(child.channel, lambda: self._hear(child))
         return child
-
-    def _has_slot(self) -> bool:
-        for held in [held for held in self._held_slots if not is_alive(held[1])]:
-            self._held_slots.remove(held)
-            self._free_slot(held[0])
-        return bool(self._free_slots)
-
-    def _take_slot(self) -> int:
-        if not self._has_slot():
-            raise StartupFailed(f"more than {SLOTS - 2} processes")
-        return self._free_slots.pop()
 
     def _send_hello(self, child: Child, message: dict[str, Any], *fds: int) -> None:
         child.life, theirs = socket.socketpair()
@@ -188,7 +165,7 @@ class Supervisor:
         hello = {"settings": self.plan.front_settings, "spool": self.plan.spool}
         self._send_hello(child, hello, self._listener.fileno())
         self._slot.counter("inference_front_starts_total").add(1)
-        self._fronts.append(FrontEnd(child.channel, child.slot, child))
+        self._fronts.add(FrontEnd(child.channel, child.slot, child))
         self._publish()
 
     def _start_service(self, role: str) -> None:
@@ -202,16 +179,17 @@ class Supervisor:
             sock, _ = self._attach_listener.accept()  # type: ignore[union-attr]
         except OSError:
             return
-        if not self._has_slot():
-            log.warning("a front cannot attach: all %d places are taken", SLOTS)
+        slot = self._slots.take_for_foreigner()
+        if slot is None:
+            log.warning("a front cannot attach: all places are taken")
             sock.close()
             return
-        self._add_front(ControlChannel(sock), None)
+        self._add_front(ControlChannel(sock), slot)
 
-    def _add_front(self, channel: ControlChannel, child: Child | None) -> FrontEnd:
+    def _add_front(self, channel: ControlChannel, slot: int) -> FrontEnd:
         """A front from a foreign process: it gets what our own get, but its life is not ours."""
-        front = FrontEnd(channel, self._take_slot(), child)
-        self._fronts.append(front)
+        front = FrontEnd(channel, slot, None)
+        self._fronts.add(front)
         self._loop.watch(channel, lambda: self._hear_attached(front))
         hello = {
             "type": "hello",
@@ -261,36 +239,31 @@ class Supervisor:
                     self.drain()
         except ConnectionLost:
             self._loop.forget(front.channel)
-            self._release_attached(front)
+            self._slots.free_later(front.slot, front.channel)
             front.channel.close()
-            self._fronts.remove(front)
-            if self._conditions.pop(front.channel, None) is not None:
+            if self._fronts.forget(front.channel):
                 self._publish()
             if front is self._owner:
                 self.drain()
 
     def _on_condition(self, channel: ControlChannel, text: str | None) -> None:
-        """A process says what is wrong with it, or (None) that all is well again."""
-        if text is None:
-            self._conditions.pop(channel, None)
-        else:
-            self._conditions[channel] = text
+        self._fronts.set_condition(channel, text)
         self._publish()
 
     def _acknowledge(self, channel: ControlChannel, serial: int) -> None:
-        for front in self._fronts:
-            if front.channel is channel:
-                front.acknowledged = serial
-                self._announce()
+        front = self._fronts.of(channel)
+        if front is not None:
+            front.acknowledged = serial
+            self._announce()
 
     def _relink_later(self, channel: ControlChannel, worker: int) -> None:
         """A front's link has ended. If its worker has not, as will be known soon, they get a new one."""
 
         def relink() -> None:
-            for front in self._fronts:
-                if front.channel is channel and worker in self._children:
-                    front.links.discard(worker)
-                    self._publish()
+            front = self._fronts.of(channel)
+            if front is not None and worker in self._children:
+                front.links.discard(worker)
+                self._publish()
 
         self._loop.after(RELINK_S, relink)
 
@@ -304,7 +277,7 @@ class Supervisor:
             log.error("%s", describe(failure))
         log.info("worker %d is ready after %.1f s", child.process.pid, time.monotonic() - child.started)
         self._publish()
-        self._ready_serial = self._ready_serial or self._serial
+        self._ready_serial = self._ready_serial or self._fronts.serial
         self._announce()
 
     def _on_worker_failed(self, child: Child, failures: list[dict[str, str]]) -> None:
@@ -392,26 +365,12 @@ class Supervisor:
         del self._children[child.id]
         self._loop.forget(child.channel)
         child.channel.close()
-        self._conditions.pop(child.channel, None)
         child.process.kill()
         child.process.wait()
         child.life.close()
-        self._fronts = [front for front in self._fronts if front.child is not child]
-        for front in self._fronts:
-            front.links.discard(child.id)
-        self._free_slot(child.slot)
-
-    def _release_attached(self, front: FrontEnd) -> None:
-        """A foreign process may count on until it ends: its slot is nobody else's before."""
-        pid = peer(front.channel.socket)
-        if pid is None or pid == os.getpid():
-            self._free_slot(front.slot)
-        else:
-            self._held_slots.append((front.slot, pid))
-
-    def _free_slot(self, slot: int) -> None:
-        self.counters.fold(slot)
-        self._free_slots.append(slot)
+        self._fronts.forget(child.channel)
+        self._fronts.forget_worker(child.id)
+        self._slots.free(child.slot)
 
     def _stop_the_rest_when_fronts_are_gone(self) -> None:
         """Workers first have nothing left to answer, and services nothing left to take over, when the fronts have."""
@@ -427,30 +386,11 @@ class Supervisor:
     # -- the snapshot --------------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
-        """Tell every front how things stand, with a socket to each worker that it has none to."""
-        self._serial += 1
+        """Tell every front how things stand."""
         ready = [child for child in self._children.values() if child.role == "worker" and child.ready]
-        snapshot = {
-            "type": "snapshot",
-            "serial": self._serial,
-            "draining": self._draining,
-            "conditions": sorted(set(self._conditions.values())),
-            "models": self._models({child.group for child in ready}),
-            "workers": [
-                {"id": child.id, "group": child.group, "generation": self._groups[child.group].generation}
-                for child in ready
-            ],
-        }
-        for front in self._fronts:
-            new = [child for child in ready if child.id not in front.links]
-            theirs = []
-            for child in new:
-                worker_end, front_end = socket.socketpair()
-                child.channel.send({"type": "link"}, [worker_end.fileno()], owned=[worker_end])
-                theirs.append(front_end)
-                front.links.add(child.id)
-            links = [child.id for child in new]
-            front.channel.send({**snapshot, "links": links}, [sock.fileno() for sock in theirs], owned=theirs)
+        workers = [(child, self._groups[child.group].generation) for child in ready]
+        models = self._models({child.group for child in ready})
+        self._fronts.publish(models, workers, draining=self._draining)
 
     def _models(self, ready_groups: set[str]) -> list[dict[str, Any]]:
         entries = [one for group in self._groups.values() for one in group.entries(ready=group.name in ready_groups)]

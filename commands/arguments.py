@@ -1,12 +1,28 @@
-"""The command line's words. Every setting is an option of the same name; see front.settings."""
+"""The command line's words. Every setting is an option of the same name; see front.settings.
+
+Each verb's modules are imported for that verb alone: --help and --version answer at once.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 from front.settings import Settings, parse_setting
+
+
+def run(arguments: Sequence[str], version: str, server: Callable[..., Any]) -> int:
+    """Do what the command line says; the exit code. server: InferenceServer, for a verb that runs models itself."""
+    if arguments[:1] == ["log"]:
+        from commands import log
+
+        return log.main(arguments[1:], server)
+    verb, settings = parse(arguments, version)
+    from commands.serve import serve, serve_workers
+
+    return serve(settings) if verb == "serve" else serve_workers(settings)
 
 
 def parse(arguments: Sequence[str], version: str) -> tuple[str, Settings]:
@@ -14,7 +30,8 @@ def parse(arguments: Sequence[str], version: str) -> tuple[str, Settings]:
     parser = argparse.ArgumentParser(
         prog="inference_server.py",
         description="Serve Keras and TensorFlow models over HTTP: inference_server.py [PATH], "
-        "or run workers alone for another WSGI server: inference_server.py worker --socket PATH [MODEL].",
+        "or run workers alone for another WSGI server: inference_server.py worker --socket PATH [MODEL]. "
+        "The prediction log from the outside: inference_server.py log --help.",
         epilog="Each option is also an environment variable: --batch-max-size is BATCH_MAX_SIZE. "
         "DATABASE_URL, which holds a password, is one only.",
     )

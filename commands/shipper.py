@@ -11,18 +11,19 @@ import signal
 import socket
 import time
 from pathlib import Path
-
-from prediction_log.database import Store
-from prediction_log.inbox import Inbox
-from prediction_log.shipper import Shipper
+from typing import Any
 
 from batching.control import ControlChannel
 from batching.counters import Counters, Slot
 from batching.errors import ConnectionLost
 from batching.life import exit_with_parent
+from prediction_log.database import Store
+from prediction_log.inbox import Busy, Inbox
+from prediction_log.shipper import Shipper
 
 # What a stopping server waits for the last rows; what is left goes with the next start.
 STOP_S = 2.0
+LOCK_RETRY_S = 1.0
 
 
 class Told:
@@ -30,6 +31,7 @@ class Told:
 
     def __init__(self, control: ControlChannel, slot: Slot) -> None:
         self._control = control
+        self._condition: str | None = None
         self._slot = slot
         self._shipped = slot.counter("inference_log_rows_shipped_total")
         self._quarantined = slot.counter("inference_log_rows_quarantined_total")
@@ -54,7 +56,10 @@ class Told:
         self._oldest.set(oldest_s)
 
     def condition(self, text: str | None) -> None:
-        self._control.send({"type": "condition", "text": text})
+        if text != self._condition:
+            self._condition = text
+            told = None if text is None else f"the prediction log waits in its spool: {text}"
+            self._control.send({"type": "condition", "text": told})
 
 
 def main(control_fd: int) -> None:
@@ -65,24 +70,47 @@ def main(control_fd: int) -> None:
     control = ControlChannel(socket.socket(fileno=control_fd))
     hello, (life_fd, counters_fd) = control.wait()
     exit_with_parent(socket.socket(fileno=life_fd))
-    slot = Counters.attach(counters_fd).slot(hello["slot"])
-    settings = hello["settings"]
-    inbox = Inbox(Path(settings["folder"]))
-    inbox.lock()
-    shipper = Shipper(inbox, Store(settings["database_url"]), Told(control, slot), keep_days=settings["keep_days"])
-    while not _is_stopped(control, shipper.step()):
+    told = Told(control, Counters.attach(counters_fd).slot(hello["slot"]))
+    shipper = make_shipper(hello["settings"], told)
+    while shipper is None:
+        if not _wait(control, LOCK_RETRY_S):
+            os._exit(0)
+        shipper = make_shipper(hello["settings"], told)
+    while _wait(control, shipper.step()):
         pass
     shipper.drain(time.monotonic() + STOP_S)
     shipper.close()
     os._exit(0)
 
 
-def _is_stopped(control: ControlChannel, wait_s: float) -> bool:
-    """Wait so long for the supervisor's word; whether it said stop."""
+def make_shipper(settings: dict[str, Any], told: Told) -> Shipper | None:
+    """A shipper that owns the folder; None, with the reason told, where it cannot be had just now."""
+    folder = Path(settings["folder"])
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store = Store(settings["database_url"])
+        inbox = Inbox(folder)
+        inbox.lock()
+    except ValueError as error:
+        told.condition(str(error))
+    except OSError as error:
+        told.condition(os.strerror(error.errno or 0).lower())
+    except Busy as error:
+        inbox.close()
+        store.close()
+        told.condition(f"process {error.pid} ships it")
+    else:
+        told.condition(None)
+        return Shipper(inbox, store, told, keep_days=settings["keep_days"])
+    return None
+
+
+def _wait(control: ControlChannel, wait_s: float) -> bool:
+    """Wait so long for the supervisor's word; False when it said stop."""
     readable, _, _ = select.select([control], [], [], wait_s)
     if not readable:
-        return False
+        return True
     try:
-        return any(message["type"] == "stop" for message, _ in control.receive())
+        return not any(message["type"] == "stop" for message, _ in control.receive())
     except ConnectionLost:
         os._exit(0)

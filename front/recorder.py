@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
-from prediction_log.journal import Journal
-from prediction_log.spool import Spool
 
 from batching.client import Answer, Outcome
 from batching.counters import Slot
@@ -25,7 +23,9 @@ from front.settings import Settings
 from models.contract import Contract
 from models.dialects import native
 from models.forms import ROWS
+from prediction_log.journal import Journal
 from prediction_log.record import Captured
+from prediction_log.spool import Spool
 
 log = logging.getLogger("inference.log")
 
@@ -174,6 +174,8 @@ class Recorder:
                 return Features(Captured.NOTHING)
             kept = _without(contract, request, body)
             return Features(Captured.ROWS, kept) if len(kept) <= limit else _digest(kept, request, truncated=True)
+        if request is None and (not _is_text(body) or (contract is not None and contract.image and capture == "auto")):
+            return _digest(body, None, truncated=False)  # a picture, perhaps; in any case nothing to read
         if capture == "hash" or len(body) > limit:
             return _digest(body, request, truncated=capture != "hash")
         return Features(Captured.BODY, body)
@@ -190,12 +192,24 @@ def open_journal(
         return None
     written = slot.counter("inference_log_rows_written_total")
     dropped = slot.counter("inference_log_rows_dropped_total")
-    folder, max_bytes, sync = Path(spool["folder"]), spool["max_bytes"], spool["sync"]
-    return Journal(Spool(folder, max_bytes=max_bytes, sync=sync, on_condition=on_condition), written.add, dropped.add)
+
+    def tell(text: str | None) -> None:
+        on_condition(None if text is None else f"answers are not logged: {text}")
+
+    made = Spool(Path(spool["folder"]), max_bytes=spool["max_bytes"], sync=spool["sync"], on_condition=tell)
+    return Journal(made, written.add, dropped.add)
 
 
 def _answers(outcomes: Sequence[Outcome]) -> list[Answer]:
     return [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _item_of_row(request: native.Request) -> tuple[int, ...]:

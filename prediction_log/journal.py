@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from prediction_log.record import Captured, Encoder, Kind
 
-log = logging.getLogger("inference.prediction_log")
+log = logging.getLogger("inference.log")
 
 
 class Appender(Protocol):
@@ -61,11 +61,15 @@ class Journal:
             appended = self._spool.append(self._encoder.encode(kind, request_id, rows=rows, **fields))
         except Exception as error:  # noqa: BLE001 - an answer is worth more than its record
             appended = False
-            if not self._complained:
-                self._complained = True
-                log.error("a prediction could not be recorded, and others may follow: %s", type(error).__name__)  # noqa: TRY400 - a traceback would show the body
+            self._complain(error)
         if appended:
             self._written(rows)
         else:
             self._dropped(rows)
         return appended
+
+    def _complain(self, error: Exception) -> None:
+        """Say it once: the counter says how often. Not what the error says, which may hold a client's data."""
+        if not self._complained:
+            self._complained = True
+            log.error("a prediction could not be recorded, and others may follow: %s", type(error).__name__)

@@ -43,7 +43,7 @@ class _Subject(NamedTuple):
 def expand(record: Record) -> list[bytes]:
     """The rows of `inference_logs` that a record of a prediction stands for: `record.rows`, in order.
 
-    Raises ValueError for a subject that is no JSON object, or a time beyond the calendar.
+    Raises ValueError for a subject that is no JSON object.
     """
     subject = _subject(record.subject)
     shared = _members(
@@ -93,10 +93,7 @@ def _identity(record: Record) -> dict[str, str]:
 
 @lru_cache(maxsize=64)
 def _second(seconds: int) -> str:
-    try:
-        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    except (OverflowError, OSError):
-        raise ValueError("a time beyond the calendar") from None
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 @lru_cache(maxsize=1024)

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmarks import correctness, pictures, small_model, wrk
+from benchmarks import correctness, log_cost, pictures, small_model, wrk
 from benchmarks.processes import SIGNALS, ProgramError
 from benchmarks.report import Report
 from benchmarks.rounds import Options
@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".bench"
 DUMMY = ROOT / "models" / "dummy_model.keras"
 ROUNDS, SECONDS, PICTURE_SECONDS, IDLE_SECONDS = 5, 3, 10, 5.0
+# Ratios near 1 need many pairs.
+LOG_ROUNDS, LOG_SECONDS = 10, 2
 # A quick leg with 64 pictures under way has to be long enough for one batch of them.
 QUICK_PICTURE_SECONDS, QUICK_LOOP_SECONDS, QUICK_IDLE_SECONDS = 4, 0.2, 0.5
 
@@ -49,11 +51,11 @@ def main() -> int:
 
 
 def measure(given: argparse.Namespace, scratch: Path) -> int:
-    """One of the three measurements, its result printed and kept."""
+    """One of the four measurements, its result printed and kept."""
     full, quick = (PICTURE_SECONDS, QUICK_PICTURE_SECONDS) if given.images else (SECONDS, 1)
-    seconds = given.seconds or (quick if given.quick else full)
+    seconds = given.seconds or (quick if given.quick else LOG_SECONDS if given.log else full)
     options = Options(
-        rounds=given.rounds or (1 if given.quick else ROUNDS),
+        rounds=given.rounds or (1 if given.quick else LOG_ROUNDS if given.log else ROUNDS),
         seconds=seconds,
         loop_seconds=QUICK_LOOP_SECONDS if given.quick else seconds,
         idle_seconds=QUICK_IDLE_SECONDS if given.quick else IDLE_SECONDS,
@@ -68,8 +70,13 @@ def measure(given: argparse.Namespace, scratch: Path) -> int:
         keep(account, given.json or CACHE / "latest-correctness.json")
         print(correctness.to_text(account))
         return 0 if account["passed"] else 1
-    report = pictures.run(CACHE, options) if given.images else small_model.run(model_of(given), options)
-    keep(report.to_json(), given.json or CACHE / ("latest-images.json" if given.images else "latest.json"))
+    if given.images:
+        name, report = "latest-images.json", pictures.run(CACHE, options)
+    elif given.log:
+        name, report = "latest-log.json", log_cost.run(model_of(given), options)
+    else:
+        name, report = "latest.json", small_model.run(model_of(given), options)
+    keep(report.to_json(), given.json or CACHE / name)
     return show(report, markdown=given.markdown)
 
 
@@ -119,15 +126,18 @@ def arguments() -> argparse.Namespace:
         "and with the bare model. Everything runs on this machine, on loopback, and shares its cores.",
         epilog="The server's settings come from the environment (BATCH_MAX_SIZE=16 scripts/bench).",
     )
-    parser.add_argument("--images", action="store_true", help="MobileNetV2 and JPEGs instead of a small model")
-    parser.add_argument(
-        "--correctness", action="store_true", help="compare 10,000 answers with the model alone instead"
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--images", action="store_true", help="MobileNetV2 and JPEGs instead of a small model")
+    what.add_argument(
+        "--log", action="store_true", help="what the prediction log costs, with a real PostgreSQL, instead"
     )
+    what.add_argument("--correctness", action="store_true", help="compare 10,000 answers with the model alone instead")
     parser.add_argument("--model", metavar="PATH", help="of one vector and one number (models/dummy_model.keras)")
-    parser.add_argument("--rounds", type=positive, metavar="N", help=f"of each leg (default {ROUNDS})")
     parser.add_argument(
-        "--seconds", type=positive, metavar="N", help=f"of one leg (default {SECONDS}, with --images {PICTURE_SECONDS})"
+        "--rounds", type=positive, metavar="N", help=f"of each leg (default {ROUNDS}, --log {LOG_ROUNDS})"
     )
+    defaults = f"default {SECONDS}, --images {PICTURE_SECONDS}, --log {LOG_SECONDS}"
+    parser.add_argument("--seconds", type=positive, metavar="N", help=f"of one leg ({defaults})")
     parser.add_argument("--quick", action="store_true", help="a smoke test: one short round; its figures mean little")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the result goes (default .bench/latest….json)")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")

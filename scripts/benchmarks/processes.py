@@ -50,13 +50,21 @@ def others_cpu_seconds() -> float:
     What a hypervisor gave to other machines is in it.
     """
     user, nice, system, _, _, _, _, stolen = map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9])
+    return (user + nice + system + stolen) / TICKS_PER_S - tree_cpu_seconds(os.getpid())
+
+
+def tree_cpu_seconds(pid: int) -> float:
+    """Processor time of a process, of those it has started, directly or not, and of those among them that have ended.
+
+    A child whose parent has died is not among them.
+    """
     stats = {int(entry.name): _stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
-    ours = {os.getpid()}
-    while more := {pid for pid, fields in stats.items() if fields and int(fields[1]) in ours} - ours:
-        ours |= more
+    tree = {pid}
+    while more := {one for one, fields in stats.items() if fields and int(fields[1]) in tree} - tree:
+        tree |= more
     # Fields 11 to 14: its own time in user and system mode, and that of its children that have ended.
-    used = sum(sum(map(int, fields[11:15])) for pid, fields in stats.items() if fields and pid in ours)
-    return (user + nice + system + stolen - used) / TICKS_PER_S
+    used = sum(sum(map(int, fields[11:15])) for one, fields in stats.items() if fields and one in tree)
+    return used / TICKS_PER_S
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:

@@ -5,6 +5,7 @@ Knows nothing of how anything is measured.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -42,15 +43,32 @@ class Leg:
         }
 
 
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Where the median lies, with a confidence of 95 % or more and whatever the distribution; None for fewer than 6.
+
+    A value is as likely above the true median as below it, so a coin says how many may lie on one side of it by chance.
+    """
+    ordered, beyond = sorted(values), 0
+    tail = 0.5 ** len(ordered)  # the chance that so many values are beyond it, or fewer
+    while tail <= 0.025:
+        beyond += 1
+        tail += math.comb(len(ordered), beyond) * 0.5 ** len(ordered)
+    return (ordered[beyond - 1], ordered[-beyond]) if beyond else None
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """A figure that has a target, once for each round; its median counts. `limit` None: for information only."""
+    """A figure that has a target, once for each round; its median counts. `limit` None: for information only.
+
+    confidence: say where the median lies, rather than the lowest and the highest.
+    """
 
     what: str
     values: Sequence[float]
     unit: str
     limit: float | None = None
     at_least: bool = False
+    confidence: bool = False
 
     @property
     def is_met(self) -> bool | None:
@@ -61,18 +79,20 @@ class Comparison:
         return value >= self.limit if self.at_least else value <= self.limit
 
     def __str__(self) -> str:
-        value, low, high = statistics.median(self.values), min(self.values), max(self.values)
-        text = f"{self.what}: {value:.2f}{self.unit}"
-        if len(self.values) > 1:
-            text += f" ({low:.2f} to {high:.2f})"
+        text = f"{self.what}: {_short(statistics.median(self.values))}{self.unit}"
+        if self.confidence and (ends := interval(self.values)):
+            text += f" (95 % interval {_short(ends[0])} to {_short(ends[1])})"
+        elif len(self.values) > 1:
+            text += f" ({_short(min(self.values))} to {_short(max(self.values))})"
         if self.limit is None:
             return text
         bound = "at least" if self.at_least else "at most"
-        return f"{text}, target {bound} {self.limit:g}{self.unit}: {'met' if self.is_met else 'MISSED'}"
+        return f"{text}, target {bound} {self.limit:,g}{self.unit}: {'met' if self.is_met else 'MISSED'}"
 
     def to_json(self) -> dict[str, Any]:
-        """As the fields, with median and verdict."""
-        return {**asdict(self), "median": statistics.median(self.values), "met": self.is_met}
+        """As the fields, with median, the interval around it, and verdict."""
+        median = statistics.median(self.values)
+        return {**asdict(self), "median": median, "interval": interval(self.values), "met": self.is_met}
 
 
 @dataclass
@@ -144,6 +164,11 @@ class Report:
             for role, one in self.usage.items()
         ]
         return [legs, [["server, after the load", "processes", "PSS MB", "RSS MB", "idle CPU %"], *usage]]
+
+
+def _short(value: float) -> str:
+    """Two places, none where there are thousands."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.2f}"
 
 
 def _row(leg: Leg) -> list[str]:

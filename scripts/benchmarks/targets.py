@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,13 @@ class _Listening(Program):
 
     def load(self, path: str, connections: int, seconds: int, bodies: wrk.Bodies | None = None) -> Measurement:
         """What wrk finds at one of its paths."""
+        return self.under(lambda: wrk.run(self.url + path, connections=connections, seconds=seconds, bodies=bodies))
+
+    def under(self, loaded: Callable[[], wrk.Load]) -> Measurement:
+        """What a load generator finds, and what its load costs here."""
         roles = {pid: _role(processes.command(pid)) for pid in self.pids()}
         batches_before, cpu_before = self.batches(), {pid: processes.cpu_seconds([pid]) for pid in roles}
-        load = wrk.run(self.url + path, connections=connections, seconds=seconds, bodies=bodies)
+        load = loaded()
         cpu_ms = dict.fromkeys(roles.values(), 0.0)
         for pid, role in roles.items():
             cpu_ms[role] += (processes.cpu_seconds([pid]) - cpu_before[pid]) * 1000 / max(load.requests, 1)
@@ -121,9 +125,14 @@ class Server(_Listening):
 
     def batches(self) -> tuple[float, float]:
         """(calls of the model, rows in them) since the start."""
+        calls, rows = self.counted("inference_batches_total", "inference_rows_total")
+        return calls, rows
+
+    def counted(self, *families: str) -> list[float]:
+        """Each family's sum over its series."""
         with self._get("/metrics") as response:
             lines = response.read().decode().splitlines()
-        return _sum(lines, "inference_batches_total"), _sum(lines, "inference_rows_total")
+        return [_sum(lines, family) for family in families]
 
     def usage(self, idle_seconds: float) -> dict[str, Usage]:
         """By role, with the whole server as "all". Nothing may load it meanwhile."""
@@ -186,11 +195,11 @@ class ModelLoop(Program):
 
 
 def server_settings() -> dict[str, str]:
-    """The server's settings that the environment changes; what the bench itself sets is not among them."""
+    """The server's settings that the environment changes, without secrets and without what the bench itself sets."""
     sys.path.insert(0, str(ROOT))
-    from inference_server import Settings
+    from front.settings import SECRETS, Settings
 
-    names = {name.upper() for name in asdict(Settings())} - {"HOST", "PORT", "MODEL_PATH", "MODEL_DIR"}
+    names = {name.upper() for name in asdict(Settings()).keys() - SECRETS} - {"HOST", "PORT", "MODEL_PATH", "MODEL_DIR"}
     return {name: os.environ[name] for name in sorted(names) if os.environ.get(name)}
 
 

@@ -1,0 +1,128 @@
+"""What the commands say: tables and JSON on stdout, progress and complaints on stderr; colour on a terminal only.
+
+Knows nothing of what is said.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+OK, WRONG, USAGE = 0, 1, 2
+# What is over sooner needs no bar.
+QUIET_S = 1.0
+
+
+class Complaint(Exception):
+    """Why a command cannot do its work, in one line for the operator. code: the exit code."""
+
+    def __init__(self, text: str, code: int = WRONG) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def say_json(value: Any) -> None:
+    """A value for machines, in one piece."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def complain(text: str) -> None:
+    """One line on stderr, whatever characters are in it."""
+    print(f"inference_server: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+class Page:
+    """Lines and aligned columns on stdout."""
+
+    def __init__(self) -> None:
+        self._console = Console(markup=False, highlight=False, emoji=False)
+
+    def heading(self, text: str) -> None:
+        self._print(Text(text, style="bold"))
+
+    def rows(self, rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
+        """Aligned columns, indented; `styles` colours the first column, row by row."""
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for index, row in enumerate(rows):
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            first = Text(cells[0], style=styles[index] if styles else "")
+            self._print(Text("  ") + Text("  ").join([first, *map(Text, cells[1:-1]), *map(Text, row[1:][-1:])]))
+
+    def _print(self, line: Text) -> None:
+        self._console.print(line, soft_wrap=True)  # a pipe has no edge at which to fold, a terminal folds by itself
+
+
+class Bar:
+    """A progress bar on stderr, if that is a terminal and the work takes over a second."""
+
+    def __init__(self) -> None:
+        self._show_at = time.monotonic() + QUIET_S
+        self._progress: Progress | None = None
+        self._is_terminal = sys.stderr.isatty()
+
+    def done(self, amount: float, words: str, total: float | None) -> None:
+        """So much of the total is done; `words` say what."""
+        if not self._is_terminal or time.monotonic() < self._show_at:
+            return
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._progress.add_task(words)
+            self._progress.start()
+        self._progress.update(self._task, completed=amount, total=total, description=words)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+@contextmanager
+def bar() -> Iterator[Bar]:
+    """A bar for the length of the block."""
+    made = Bar()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def forget_stdout() -> None:
+    """After a closed pipe: lest the interpreter complains when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def span(seconds: float) -> str:
+    """A length of time for people."""
+    for limit, unit, length in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} days"
+
+
+def number(count: int, noun: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,207 @@
+"""The prediction log of a whole server: its processes, its folder, what it tells, what it hides. Fake models."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from prediction_log.record import decode
+from prediction_log.rows import expand
+from prediction_log.tail import read_all
+from tests.batching.test_supervisor_fronts import ask, predict
+from tests.harness import ROOT, SOON_S, Server, fake_http_server, supervised, wait_until
+from tests.postgres import Postgres, postgres_template, running_postgres
+
+DOUBLE = {"name": "double"}
+SECRET = "can@ry/50%"  # noqa: S105 - looked for where it must not be
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with postgres_template() as template, running_postgres(template) as running:
+        running.set_password(SECRET)
+        yield running
+
+
+def rows_of(database: Path, table: str = "inference_logs") -> list[dict[str, Any]]:
+    """All rows of a SQLite table; none where there is no table yet."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in connection.execute(f"select * from {table} order by id")]  # noqa: S608
+        except sqlite3.OperationalError:
+            return []
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    """All rows of a spool."""
+    return [json.loads(row) for payload in read_all(folder) for row in expand(decode(payload))]
+
+
+def degraded(server: Server) -> list[str]:
+    reply = ask(server, "GET", "/ready")
+    assert reply.status == 200
+    told: list[str] = reply.body["degraded"]
+    return told
+
+
+def test_answers_land_in_a_table_and_feedback_beside_them(tmp_path: Path) -> None:
+    database = tmp_path / "log.db"
+    with fake_http_server(
+        [DOUBLE], fronts=2, database_url=f"sqlite:///{database}", prediction_log_dir=str(tmp_path / "spool")
+    ) as server:
+        assert len(server.children("shipper")) == 1
+        for value in range(20):
+            predict(server, "double", value)
+        assert ask(server, "POST", "/feedback", {"request_id": "order-42", "label": 7}).status == 200
+        rows = wait_until(lambda: len(found := rows_of(database)) == 20 and found, SOON_S, "20 rows")
+        assert sorted(row["prediction"] for row in rows) == [value * 2.0 for value in range(20)]
+        assert {(row["model"], row["status"], row["endpoint"]) for row in rows} == {("double", 200, "/predict/<name>")}
+        (feedback,) = wait_until(lambda: rows_of(database, "inference_feedback"), SOON_S, "feedback")
+        assert (feedback["request_id"], feedback["row_number"], feedback["label"]) == ("order-42", 0, "7")
+
+
+def test_what_was_answered_before_the_end_is_in_the_table_after_it(tmp_path: Path) -> None:
+    database = tmp_path / "log.db"
+    with fake_http_server(
+        [DOUBLE], database_url=f"sqlite:///{database}", prediction_log_dir=str(tmp_path / "spool")
+    ) as server:
+        for value in range(50):
+            predict(server, "double", value)
+    assert len(rows_of(database)) == 50
+    assert not list((tmp_path / "spool").glob("*.log"))
+
+
+def test_a_dead_shipper_is_replaced_and_a_dead_server_leaves_its_spool_to_the_next(tmp_path: Path) -> None:
+    database = tmp_path / "log.db"
+    settings = {"database_url": f"sqlite:///{database}", "prediction_log_dir": str(tmp_path / "spool")}
+    with fake_http_server([DOUBLE], **settings) as server:
+        (shipper,) = server.children("shipper")
+        os.kill(shipper, signal.SIGKILL)
+        predict(server, "double", 1)
+        wait_until(lambda: server.children("shipper") not in ([], [shipper]), SOON_S, "another shipper")
+        wait_until(lambda: len(rows_of(database)) == 1, SOON_S, "its row")
+        (shipper,) = server.children("shipper")
+        os.kill(shipper, signal.SIGSTOP)
+        predict(server, "double", 2)
+        server.expected_exit = -signal.SIGKILL
+        os.kill(server.pid, signal.SIGKILL)
+        os.kill(shipper, signal.SIGCONT)
+    with fake_http_server([DOUBLE], **settings):
+        wait_until(lambda: len(rows_of(database)) == 2, SOON_S, "the row of the server before")
+
+
+def test_without_a_database_the_spool_is_the_log(tmp_path: Path) -> None:
+    with fake_http_server([DOUBLE], prediction_log_dir=str(tmp_path / "spool")) as server:
+        assert server.children("shipper") == []
+        for value in range(5):
+            predict(server, "double", value)
+        assert [row["prediction"] for row in logged(tmp_path / "spool")] == [0.0, 2.0, 4.0, 6.0, 8.0]
+    assert len(logged(tmp_path / "spool")) == 5
+
+
+def test_without_settings_there_is_no_log(tmp_path: Path) -> None:
+    with fake_http_server([DOUBLE]) as server:
+        predict(server, "double", 1)
+        reply = ask(server, "POST", "/feedback", {"request_id": "a", "label": 1})
+        assert (reply.status, reply.body["error"]) == (501, "NOT_IMPLEMENTED")
+
+
+def test_a_folder_belongs_to_one_server_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    with fake_http_server([DOUBLE], prediction_log_dir=str(folder)) as server:
+        command = [sys.executable, str(ROOT / "inference_server.py"), str(tmp_path / "model.keras"), "--port", "0"]
+        (tmp_path / "model.keras").write_bytes(b"never looked at")
+        second = subprocess.run(
+            [*command, "--prediction-log-dir", str(folder)], capture_output=True, text=True, timeout=SOON_S
+        )
+        assert second.returncode == 2
+        assert second.stderr.count("\n") == 1
+        assert f"process {server.pid}" in second.stderr
+
+
+def test_a_foreign_front_logs_into_the_same_spool(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    with supervised([DOUBLE], attach=False, prediction_log_dir=str(folder)) as server:
+        script = (
+            "import sys, json; from webtest import TestApp; from inference_server import Settings, wsgi; "
+            "app = TestApp(wsgi(Settings(worker_socket=sys.argv[1]))); "
+            "print(app.post_json('/predict', {'features': 21}).json['prediction'])"
+        )
+        path = os.path.join(server.folder, "socket")
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script, path], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout == "42.0\n", done.stderr
+        (row,) = logged(folder)
+        assert (row["endpoint"], row["prediction"]) == ("/predict", 42.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        (f"mysql://user:{SECRET}@localhost/db", "sqlite"),
+        ("postgresql+pg8000://user:can@ry@localhost/db", "%40"),
+        ("postgresql+pg8000://user:canary@127.0.0.1:1/db", ""),
+    ],
+    ids=["another database", "an @ in the password", "nobody listens"],
+)
+def test_a_database_that_cannot_be_used_degrades_the_log_and_not_the_server(tmp_path: Path, url: str, why: str) -> None:
+    with fake_http_server([DOUBLE], database_url=url, prediction_log_dir=str(tmp_path / "spool")) as server:
+        told = wait_until(lambda: degraded(server), 20.0, "the reason on /ready")
+        assert told[0].startswith("the prediction log waits in its spool: ")
+        assert why in told[0]
+        assert predict(server, "double", 1).status == 200
+        assert len(logged(tmp_path / "spool")) == 1
+        for text in (told[0], server.log):
+            assert "canary" not in text
+            assert "ry@" not in text
+
+
+def test_the_password_is_in_no_process_but_those_that_need_it(postgres: Postgres, tmp_path: Path) -> None:
+    url = postgres.url(password=SECRET)
+    secrets = {SECRET, url, url.partition("@")[0].rpartition(":")[2]}
+    with fake_http_server(
+        [DOUBLE], environment={"DATABASE_URL": url}, database_url=url, prediction_log_dir=str(tmp_path / "spool")
+    ) as server:
+        predict(server, "double", 1)
+        wait_until(lambda: postgres.execute("select 1 from inference_logs"), SOON_S, "the row")
+        postgres.restart("immediate")
+        predict(server, "double", 2)
+        wait_until(lambda: len(postgres.execute("select 1 from inference_logs")) == 2, SOON_S, "the next row")
+        for child in psutil.Process(server.pid).children(recursive=True):
+            told = " ".join([*child.cmdline(), *child.environ().values(), child.name()])
+            assert not any(secret in told for secret in secrets), child.cmdline()
+        shown = json.dumps([ask(server, "GET", path).body for path in ("/ready", "/models")])
+        assert not any(secret in text for text in (server.log, shown) for secret in secrets)
+
+
+def test_a_front_does_without_sqlalchemy() -> None:
+    code = "import front.process, front.attach, sys; sys.exit('sqlalchemy' in sys.modules or 'pg8000' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_a_server_ends_soon_though_its_database_hangs(postgres: Postgres, tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    with fake_http_server(
+        [DOUBLE], database_url=postgres.url(password=SECRET), prediction_log_dir=str(folder)
+    ) as server:
+        postgres.freeze()
+        try:
+            predict(server, "double", 1)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(5.0) == 0
+        finally:
+            postgres.thaw()
+    assert len(logged(folder)) == 1
