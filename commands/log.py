@@ -10,13 +10,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from commands import terminal
 from commands.log_arguments import parse
-from commands.replay import Start
 from commands.spool import folder_of
 from front.settings import Settings
 from prediction_log.sqlstate import StoreError
+
+if TYPE_CHECKING:
+    from commands.replay import Start
 
 
 def main(arguments: Sequence[str], start: Start) -> int:

@@ -7,20 +7,17 @@ which rows there are for `commands.replay_rows`.
 from __future__ import annotations
 
 import time
-from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from batching.errors import ItemFailed, StartupFailed
 from commands import terminal
-from commands.comparison import Change, Summary, compare
+from commands.comparison import Change, compare
 from commands.log_records import Damage
-from commands.replay_report import show, to_json
+from commands.replay_report import Failure, Result, show, to_json
 from commands.replay_rows import LoggedRow, Skipped, chosen, from_database, from_folder, instance_of, outputs_of
 from front.exchange import code_of
 from front.settings import Settings
@@ -55,27 +52,6 @@ class Row(NamedTuple):
     row: LoggedRow
     instance: Any
     logged: Any
-
-
-class Failure(NamedTuple):
-    """Why rows that were answered once are not any more. request_id: of the first."""
-
-    code: str
-    message: str
-
-
-@dataclass
-class Result:
-    """What came of a replay. Times in milliseconds: of a row's batch divided by its rows, and as they were logged."""
-
-    summary: Summary = field(default_factory=Summary)
-    read: int = 0
-    versions: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
-    failed: dict[Failure, list[LoggedRow]] = field(default_factory=dict)
-    replayed_ms: array[float] = field(default_factory=lambda: array("d"))
-    logged_ms: array[float] = field(default_factory=lambda: array("d"))
-    logged_row_ms: array[float] = field(default_factory=lambda: array("d"))
 
 
 def replay(

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from commands import terminal
-from commands.comparison import Change
+from commands.comparison import Change, Summary
+from commands.replay_rows import LoggedRow
 from models.contract import Contract
 
-if TYPE_CHECKING:
-    from commands.replay import Result
-
 SHOWN = 5  # of the changes, in the table; JSON has more
+
+
+class Failure(NamedTuple):
+    """Why rows that were answered once are not any more. request_id: of the first."""
+
+    code: str
+    message: str
+
+
+@dataclass
+class Result:
+    """What came of a replay. Times in milliseconds: of a row's batch divided by its rows, and as they were logged."""
+
+    summary: Summary = field(default_factory=Summary)
+    read: int = 0
+    versions: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    failed: dict[Failure, list[LoggedRow]] = field(default_factory=dict)
+    replayed_ms: array[float] = field(default_factory=lambda: array("d"))
+    logged_ms: array[float] = field(default_factory=lambda: array("d"))
+    logged_row_ms: array[float] = field(default_factory=lambda: array("d"))
 
 
 def to_json(

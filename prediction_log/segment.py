@@ -243,9 +243,9 @@ class SegmentReader:
                 if mark != marker:
                     whole = False
                     break
-                if (total + length > max_bytes and into) or len(into) >= max_records:
-                    return Piece(at + place, total, full=True, finished=False)
                 end = place + SEAL_BYTES + length
+                if len(into) >= max_records or (total + length > max_bytes and into and at + end <= self.size()):
+                    return Piece(at + place, total, full=True, finished=False)
                 if end > len(chunk):
                     break
                 payload = chunk[place + SEAL_BYTES : end]

@@ -9,6 +9,8 @@ import sqlite3
 import ssl
 from typing import Literal
 
+from pg8000.exceptions import InterfaceError
+
 Kind = Literal["retry", "row", "configuration"]
 
 # SQLSTATE, or the two digits of its class: whose fault it is, and in words. What is not listed is tried again: data is
@@ -73,6 +75,10 @@ class StoreError(Exception):
 def store_error(error: Exception) -> StoreError:
     """What an exception of SQLAlchemy, a driver or the socket means."""
     cause = getattr(error, "orig", None) or error
+    if isinstance(cause, InterfaceError) and isinstance(
+        cause.__cause__, OSError
+    ):  # as writing fails; reading lets it out
+        cause = cause.__cause__
     if reply := _reply(cause):
         sqlstate = reply["C"]
         kind, words = _listed(_SQLSTATES, sqlstate) or ("retry", "the database failed")
@@ -90,7 +96,9 @@ def store_error(error: Exception) -> StoreError:
     for beginning, words in _REFUSALS.items():
         if str(cause).startswith(beginning):
             return StoreError("configuration", "", words)
-    return StoreError("retry", "", f"the connection to the database failed: {type(cause).__name__}")
+    if isinstance(cause, InterfaceError):
+        return StoreError("retry", "", "the connection to the database was lost")
+    return StoreError("retry", "", f"the database's driver failed: {type(cause).__name__}")
 
 
 def leaves_connection_usable(error: BaseException) -> bool:

@@ -136,6 +136,28 @@ def test_pictures_are_classified_beside_a_loop_without_http(tmp_path: Path) -> N
     assert [one["limit"] for one in result["comparisons"]] == [0.85, None]
 
 
+@pytest.mark.timeout(300)  # two servers and PostgreSQL
+def test_the_prediction_logs_cost_is_measured_with_a_real_postgresql(small_model: Path, tmp_path: Path) -> None:
+    system_tool("wrk")
+    path = tmp_path / "log.json"
+    code, out, err = run("--log", "--quick", "--model", small_model, "--json", path)
+    assert code == 0, err
+    result = json.loads(path.read_text())
+    assert result["errors"] == 0
+    servers = ("no log", "log", "no log, again", "log, PostgreSQL frozen")
+    assert {(leg["name"], leg["concurrency"]) for leg in result["legs"]} == {
+        *((name, c) for name in servers for c in (16, 64)),
+        *((f"{name}, half load", None) for name in servers),
+    }
+    (leg,) = (one for one in result["legs"] if (one["name"], one["concurrency"]) == ("log", 64))
+    assert leg["rounds"][0]["cpu_ms_by_role"].keys() == {"supervisor", "front", "worker", "shipper", "PostgreSQL"}
+    assert [(one["limit"], one["at_least"]) for one in result["comparisons"] if one["limit"] is not None] == [
+        *([(1.1, False)] * 6),
+        (30_000, True),
+    ]
+    assert "\none append, µs: p50 " in out
+
+
 def test_answers_are_compared_with_the_model_alone(small_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "correctness.json"
     code, out, err = run("--correctness", "--quick", "--model", small_model, "--json", path)

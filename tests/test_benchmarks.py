@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -17,9 +19,9 @@ from tests.system_tools import system_tool
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
-from benchmarks import correctness, pictures, processes, wrk
+from benchmarks import correctness, open_loop, pictures, processes, wrk
 from benchmarks.processes import Program, ProgramError
-from benchmarks.report import Comparison, Leg, Report
+from benchmarks.report import Comparison, Leg, Report, interval
 from benchmarks.targets import ConstantServer, Measurement, Usage
 
 STUBBORN = """\
@@ -86,16 +88,23 @@ class Recorder(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server with that handler: its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture
 def recorder() -> Iterator[tuple[str, set[tuple[str, bytes]]]]:
     """A server: (url, what was posted there)."""
     Recorder.posted = set()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", Recorder.posted
-        server.shutdown()
-        thread.join()
+    with serving(Recorder) as url:
+        yield url, Recorder.posted
 
 
 def test_bodies_are_posted_in_turn_and_byte_for_byte(
@@ -123,6 +132,46 @@ def test_a_target_that_is_gone_is_an_error() -> None:
         url = constant.url
     with pytest.raises(wrk.WrkError, match=r"wrk failed: .*refused"):
         wrk.run(url, connections=1, seconds=1)
+
+
+def test_a_fixed_schedule_sends_each_request_in_its_turn(
+    recorder: tuple[str, set[tuple[str, bytes]]], tmp_path: Path
+) -> None:
+    url, posted = recorder
+    bodies = [b'{"features":[%d]}' % number for number in range(100)]
+    folder = wrk.Bodies.write(tmp_path / "bodies", bodies, "application/json")
+    load = open_loop.run(url, rate=100, seconds=1, connections=4, bodies=folder)
+    assert posted == {("application/json", body) for body in bodies}
+    assert (load.requests, load.errors) == (100, 0)
+    assert 0 < load.p50_ms <= load.p99_ms
+
+
+class Stalling(Recorder):
+    """Answers one at a time, and each after a while."""
+
+    lock = threading.Lock()
+
+    def do_POST(self) -> None:
+        with self.lock:
+            time.sleep(0.05)
+            super().do_POST()
+
+
+def test_a_stall_is_seen_by_every_request_that_was_due_in_it(tmp_path: Path) -> None:
+    """At 40 a second and 20 answers a second, the last waits for half of the others."""
+    Stalling.posted = set()
+    folder = wrk.Bodies.write(tmp_path / "bodies", [b"{}"], "application/json")
+    with serving(Stalling) as url:
+        load = open_loop.run(url, rate=40, seconds=1, connections=2, bodies=folder)
+    assert (load.requests, load.errors) == (40, 0)
+    assert load.p99_ms > 900
+
+
+def test_what_a_fixed_schedule_gets_no_answer_to_is_an_error(tmp_path: Path) -> None:
+    folder = wrk.Bodies.write(tmp_path / "bodies", [b"{}"], "application/json")
+    with ConstantServer(1) as constant:
+        load = open_loop.run(f"{constant.url}/nothing/here", rate=50, seconds=1, connections=2, bodies=folder)
+    assert (load.requests, load.errors) == (0, 50)
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
@@ -158,6 +207,17 @@ def test_processor_time_and_memory_are_seen() -> None:
         assert 0.4 < processes.cpu_seconds([pid]) < 2
         assert 50 < processes.memory(pid).pss_mb <= processes.memory(pid).rss_mb
         assert processes.command(pid)[-1] == code
+
+
+def test_the_time_of_children_that_have_ended_counts() -> None:
+    code = (
+        "import subprocess, sys\nburn = 'import time\\nwhile time.process_time() < 0.5: pass'\n"
+        "subprocess.run([sys.executable, '-c', burn])\nprint('up', flush=True)\ninput()"
+    )
+    with Up(code) as program:
+        (pid,) = program.pids()
+        assert processes.cpu_seconds([pid]) < 0.4
+        assert 0.4 < processes.tree_cpu_seconds(pid) < 2
 
 
 # -- pictures and reports ----------------------------------------------------------------------------------------------
@@ -197,11 +257,29 @@ def test_a_leg_is_told_by_its_median_and_range() -> None:
         (Comparison("p50", [0.25], " ms", 0.5), "p50: 0.25 ms, target at most 0.5 ms: met"),
         (Comparison("p50", [0.75], " ms", 0.5), "p50: 0.75 ms, target at most 0.5 ms: MISSED"),
         (Comparison("a / b", [2.6], "x"), "a / b: 2.60x"),
+        (
+            Comparison("a / b", range(1, 11), "x", 9, confidence=True),
+            "a / b: 5.50x (95 % interval 2.00 to 9.00), target at most 9x: met",
+        ),
+        (Comparison("a / b", [1, 2, 3], "x", confidence=True), "a / b: 2.00x (1.00 to 3.00)"),
+        (
+            Comparison("rows/s", [31_000.4], "", 30_000, at_least=True),
+            "rows/s: 31,000, target at least 30,000: met",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_comparison_says_whether_its_target_is_met(comparison: Comparison, text: str) -> None:
     assert str(comparison) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "ends"),
+    [(5, None), (6, (1, 6)), (8, (1, 8)), (9, (2, 8)), (10, (2, 9)), (12, (3, 10)), (20, (6, 15)), (100, (40, 61))],
+)
+def test_the_medians_interval_is_that_of_the_tables(count: int, ends: tuple[int, int] | None) -> None:
+    """Conover, Practical Nonparametric Statistics: the ranks that bound a median with 95 % confidence."""
+    assert interval(range(count, 0, -1)) == ends
 
 
 @pytest.fixture

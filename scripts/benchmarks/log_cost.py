@@ -22,7 +22,8 @@ from benchmarks.targets import Measurement, ModelLoop, Server, server_settings
 
 CONCURRENCIES = (16, 64)
 HALF_LOAD_CONNECTIONS = 64  # so many that the schedule need not wait for one
-OFF, ON, FROZEN = "no log", "log", "log, PostgreSQL frozen"
+# A server without a log, and one with; twice, as a machine drifts.
+WELL, FROZEN = ("no log", "log"), ("no log, again", "log, PostgreSQL frozen")
 RECORDS, QUICK_RECORDS = 300_000, 5_000
 APPENDS, QUICK_APPENDS, APPENDS_PER_S = 200_000, 5_000, 5_000
 SHIPMENTS = 3
@@ -72,12 +73,12 @@ def serving(model: Path, database: Database, options: Options, report: Report) -
         rate = off.load("/predict", CONCURRENCIES[-1], options.seconds, bodies).requests_per_s / 2
         options.say(f"half load is {rate:,.0f}/s")
         report.facts["half load, requests/s"] = round(rate)
-        report.comparisons += pairs(off, on, ON, rate, bodies, options, report)
+        report.comparisons += pairs({WELL[0]: off, WELL[1]: on}, rate, bodies, options, report)
         options.say(f"an idle server with a log, {options.idle_seconds:g} s")
         report.usage = on.usage(options.idle_seconds)
         on.is_frozen = True
         with database.frozen():
-            report.comparisons += pairs(off, on, FROZEN, rate, bodies, options, report)
+            report.comparisons += pairs({FROZEN[0]: off, FROZEN[1]: on}, rate, bodies, options, report)
         on.is_frozen = False
         on.drained()
         (written,) = on.counted(WRITTEN)
@@ -86,18 +87,18 @@ def serving(model: Path, database: Database, options: Options, report: Report) -
 
 
 def pairs(
-    off: Server, on: LoggedServer, name: str, rate: float, bodies: wrk.Bodies, options: Options, report: Report
+    servers: dict[str, Server], rate: float, bodies: wrk.Bodies, options: Options, report: Report
 ) -> list[Comparison]:
-    """Rounds of both servers; their legs go into the report."""
+    """Rounds of both servers, by name; their legs go into the report."""
     legs: dict[Any, Any] = {}
     for c in CONCURRENCIES:
-        for which, server in ((OFF, off), (name, on)):
-            legs[which, c] = partial(server.load, "/predict", c, options.seconds, bodies)
-    for which, server in ((OFF, off), (name, on)):
-        legs[f"{which}, half load", None] = partial(half_load, server, rate, bodies, options)
+        for name, server in servers.items():
+            legs[name, c] = partial(server.load, "/predict", c, options.seconds, bodies)
+    for name, server in servers.items():
+        legs[f"{name}, half load", None] = partial(half_load, server, rate, bodies, options)
     found = interleave(legs, options)
     report.legs += found.values()
-    return compare(found, name)
+    return compare(found, *servers)
 
 
 def half_load(server: Server, rate: float, bodies: wrk.Bodies, options: Options) -> Measurement:
@@ -113,27 +114,24 @@ def half_load(server: Server, rate: float, bodies: wrk.Bodies, options: Options)
     return server.under(load)
 
 
-def compare(legs: Legs, name: str) -> list[Comparison]:
-    """The server with a log over the one without, round by round."""
-    half = f"{OFF}, half load", f"{name}, half load"
-    cpu: list[tuple[str, float | None, Leg, Leg]] = [
-        *((f"c={c}", CPU_MAX, legs[OFF, c], legs[name, c]) for c in CONCURRENCIES),
-        ("half load", None, legs[half[0], None], legs[half[1], None]),
+def compare(legs: Legs, without: str, with_log: str) -> list[Comparison]:
+    """One server over the other, round by round."""
+    places: list[tuple[str, str, int | None, float | None]] = [
+        *(("", f"c={c}", c, CPU_MAX) for c in CONCURRENCIES),
+        (", half load", "half load", None, None),
     ]
-    p99 = ratios([one.p99_ms for one in legs[half[0], None].rounds], [one.p99_ms for one in legs[half[1], None].rounds])
-    return [
-        *(
-            Comparison(
-                f"{name} / {OFF}, CPU per request of fronts and worker, {where}",
-                ratios(cpu_ms(without), cpu_ms(with_log)),
-                "x",
-                limit,
-                confidence=True,
-            )
-            for where, limit, without, with_log in cpu
-        ),
-        Comparison(f"{name} / {OFF}, p99 at half load", p99, "x", P99_MAX, confidence=True),
+    cpu = [
+        Comparison(
+            f"{with_log} / {without}, CPU per request of fronts and worker, {where}",
+            ratios(cpu_ms(legs[without + more, c]), cpu_ms(legs[with_log + more, c])),
+            "x",
+            limit,
+            confidence=True,
+        )
+        for more, where, c, limit in places
     ]
+    p99 = [legs[f"{name}, half load", None].values("p99_ms") for name in (without, with_log)]
+    return [*cpu, Comparison(f"{with_log} / {without}, p99 at half load", ratios(*p99), "x", P99_MAX, confidence=True)]
 
 
 def ratios(without: list[float], with_log: list[float]) -> list[float]:

@@ -139,7 +139,7 @@ def run(url: str, *, rate: float, seconds: float, connections: int, bodies: Bodi
 def _request(order: Order, number: int) -> bytes:
     where = urlsplit(order.url)
     body = (Path(order.folder) / str(number)).read_bytes()
-    head = f"POST {where.path} HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: {order.content_type}\r\n"
+    head = f"POST {where.path or '/'} HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: {order.content_type}\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 

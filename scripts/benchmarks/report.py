@@ -195,7 +195,8 @@ def _divided(leg: Leg) -> str:
     roles = leg.rounds[0].cpu_ms_by_role
     medians = {role: statistics.median(one.cpu_ms_by_role.get(role, 0.0) for one in leg.rounds) for role in roles}
     parts = ", ".join(f"{role} {value:.3f}" for role, value in medians.items())
-    return f"CPU ms by role, {leg.name}, c={leg.concurrency}: {parts}"
+    at = "" if leg.concurrency is None else f", c={leg.concurrency}"
+    return f"CPU ms by role, {leg.name}{at}: {parts}"
 
 
 def _aligned(rows: list[list[str]]) -> str:

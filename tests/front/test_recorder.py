@@ -34,7 +34,7 @@ MODELS: list[dict[str, Any]] = [
     {"name": "secret", "size": 2, "narrow": {"fields": ["age", "income"], "log": {"omit": ["income"]}}},
     {"name": "silent", "narrow": {"log": {"capture": "none"}}},
     {"name": "unlogged", "narrow": {"log": {"sample": 0}}},
-    {"name": "any_length", "size": None},
+    {"name": "any_length", "shape": [None]},
     {"name": "poison", "kind": "poison"},
     {"name": "slow", "seconds": 0.3},
     {"name": "picture", "shape": [4, 4, 1], "kind": "scores", "classes": 3, "narrow": {
@@ -67,7 +67,10 @@ class Kept:
     def rows(self) -> list[dict[str, Any]]:
         """All rows, with features and outputs parsed."""
         rows = [json.loads(row) for record in self.records() for row in expand(record)]
-        return [{**row, "features": json.loads(row["features"])} for row in rows]
+        for row in rows:
+            row["features"] = json.loads(row["features"])
+            row["outputs"] = row["outputs"] and json.loads(row["outputs"])
+        return rows
 
     def row(self) -> dict[str, Any]:
         """The only row."""
@@ -120,13 +123,13 @@ def png(level: int) -> bytes:
 
 def test_an_answer_is_one_row_with_all_that_is_known_of_it(logged: Callable[..., Logged]) -> None:
     app = logged()
-    answer = app.post_json("/predict/double?version=1", {"features": 1.5}, headers={"X-Request-Id": "order-42"})
+    answer = app.post_json("/predict/double?version=1", {"features": [1.5]}, headers={"X-Request-Id": "order-42"})
     row = app.kept.row()
     assert {key: row[key] for key in ("request_id", "model", "version", "dialect", "endpoint", "status", "error")} == {
         "request_id": "order-42", "model": "double", "version": "1", "dialect": "native",
         "endpoint": "/predict/<name>", "status": 200, "error": None,
     }  # fmt: skip
-    assert (row["features"], row["outputs"], row["prediction"]) == (1.5, answer.json["prediction"], 3.0)
+    assert (row["features"], row["outputs"], row["prediction"]) == ([1.5], answer.json["prediction"], 3.0)
     assert (row["row_number"], row["batch_size"], row["sampling"], row["truncated"]) == (0, 1, 1.0, False)
     assert row["batch_id"] > 2**32
     assert 0 <= row["compute_ms"] <= row["total_ms"]
@@ -160,7 +163,7 @@ def test_every_form_of_a_request_is_one_row_for_each_instance(
 
 def test_what_is_logged_can_be_asked_again_as_an_instance(logged: Callable[..., Logged]) -> None:
     app = logged()
-    for model, body in (("ten", {"x": [1.0] * 10}), ("pair", {"age": 1, "income": 2}), ("double", {"features": 4})):
+    for model, body in (("ten", {"x": [1.0] * 10}), ("pair", {"age": 1, "income": 2}), ("double", {"features": [4]})):
         app.kept.payloads.clear()
         app.post_json(f"/predict/{model}", body)
         row = app.kept.row()
@@ -201,11 +204,11 @@ def test_a_picture_is_kept_whole_where_capture_is_full(logged: Callable[..., Log
 
 def test_a_failed_request_is_logged_with_its_code(logged: Callable[..., Logged]) -> None:
     app = logged()
-    app.post_json("/predict/poison", {"features": POISON}, status=500)
-    app.post_json("/predict/slow", {"features": 1}, headers={"X-Request-Timeout-Ms": "50"}, status=504)
+    app.post_json("/predict/poison", {"features": [POISON]}, status=500)
+    app.post_json("/predict/slow", {"features": [1]}, headers={"X-Request-Timeout-Ms": "50"}, status=504)
     told = [(row["model"], row["status"], row["error"], row["outputs"]) for row in app.kept.rows()]
     assert told == [("poison", 500, "PREDICT_FAILED", None), ("slow", 504, "TIMEOUT", None)]
-    assert app.kept.rows()[0]["features"] == {"features": POISON}
+    assert app.kept.rows()[0]["features"] == {"features": [POISON]}
     assert {row["sampling"] for row in app.kept.rows()} == {1.0}
 
 
@@ -215,7 +218,7 @@ def test_of_refusals_a_share_is_logged_and_the_rest_counted(logged: Callable[...
     before = app.counted("inference_log_rows_left_out_total", "400")
     app.post_json("/predict/double", {"features": "x"}, status=400)
     app.post("/predict/double", b"not json", status=400)
-    app.post_json("/predict/double", {"features": 1}, headers={"X-Request-Timeout-Ms": "0"}, status=400)
+    app.post_json("/predict/double", {"features": [1]}, headers={"X-Request-Timeout-Ms": "0"}, status=400)
     app.post_json("/predict/nobody", {"features": 1}, status=404)  # no model that is known
     assert app.counted("inference_log_rows_left_out_total", "400") - before == (0 if share else 3)
     assert [(row["error"], row["features"]) for row in app.kept.rows()] == (
@@ -269,23 +272,23 @@ def test_a_refused_body_with_an_omitted_field_is_not_kept(logged: Callable[..., 
 
 def test_capture_none_keeps_neither_inputs_nor_outputs(logged: Callable[..., Logged]) -> None:
     app = logged()
-    app.post_json("/predict/silent", {"features": 1.5})
+    app.post_json("/predict/silent", {"features": [1.5]})
     row = app.kept.row()
     assert (row["features"], row["outputs"], row["prediction"], row["status"]) == (None, None, None, 200)
 
 
 def test_capture_hash_keeps_a_digest_of_the_body(logged: Callable[..., Logged]) -> None:
     app = logged(prediction_log_capture="hash")
-    response = app.post("/predict/double", b'{"features": 1.5}')
+    response = app.post("/predict/double", b'{"features": [1.5]}')
     row = app.kept.row()
-    digest = hashlib.sha256(b'{"features": 1.5}').hexdigest()
-    assert row["features"] == {"sha256": digest, "bytes": 17, "shape": [[1]]}
+    digest = hashlib.sha256(b'{"features": [1.5]}').hexdigest()
+    assert row["features"] == {"sha256": digest, "bytes": 19, "shape": [[1, 1]]}
     assert (row["outputs"], row["truncated"]) == (response.json["prediction"], False)
 
 
 def test_a_model_with_sample_0_leaves_no_trace(logged: Callable[..., Logged]) -> None:
     app = logged(prediction_log_refusal_sample=1.0)
-    app.post_json("/predict/unlogged", {"features": 1.5})
+    app.post_json("/predict/unlogged", {"features": [1.5]})
     app.post_json("/predict/unlogged", {"features": "x"}, status=400)
     assert app.kept.payloads == []
 
@@ -294,7 +297,7 @@ def test_a_sample_says_which_share_each_row_stands_for(logged: Callable[..., Log
     app = logged(prediction_log_sample=0.5)
     before = app.counted("inference_log_rows_left_out_total", "200")
     for _ in range(60):
-        app.post_json("/predict/double", {"features": 1.5})
+        app.post_json("/predict/double", {"features": [1.5]})
     left_out = app.counted("inference_log_rows_left_out_total", "200") - before
     assert len(app.kept.payloads) + left_out == 60
     assert 0 < left_out < 60  # but for one chance in 2**59
@@ -326,16 +329,16 @@ def test_an_answer_goes_out_though_the_spool_is_full_and_the_loss_is_counted(log
 def test_no_answer_goes_out_unlogged_where_the_log_is_required(logged: Callable[..., Logged]) -> None:
     app = logged(prediction_log_required=True)
     app.kept.full = True
-    refusal = app.post_json("/predict/double", {"features": 1.5}, status=503)
+    refusal = app.post_json("/predict/double", {"features": [1.5]}, status=503)
     assert (refusal.json["error"], refusal.headers["Retry-After"]) == ("NOT_READY", "1")
     assert "prediction log" in refusal.json["message"]
     app.kept.full = False
-    app.post_json("/predict/double", {"features": 1.5})
+    app.post_json("/predict/double", {"features": [1.5]})
 
 
 def test_feedback_is_a_record_of_its_own(logged: Callable[..., Logged]) -> None:
     app = logged()
-    id_ = app.post_json("/predict/double", {"features": 1.5}).headers["X-Request-Id"]
+    id_ = app.post_json("/predict/double", {"features": [1.5]}).headers["X-Request-Id"]
     answer = app.post_json("/feedback", {"request_id": id_, "label": "seven", "row": 0})
     assert answer.json == {"ok": True, "request_id": id_, "row": 0}
     _, record = app.kept.records()

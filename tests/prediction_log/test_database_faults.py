@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, text
 
 from prediction_log.database import Store
 from prediction_log.sqlstate import StoreError
@@ -102,12 +103,17 @@ def test_a_try_on_a_frozen_server_ends(postgres: Postgres, store: Store) -> None
 
 def test_a_try_that_is_frozen_half_way_ends(postgres: Postgres, store: Store) -> None:
     """The kernel's buffers are full then, and the driver's good-bye would wait for them a second time."""
-    store.insert("predictions", predictions(1))
-    postgres.freeze()
-    told = failure(store._run, lambda connection: connection.exec_driver_sql(f"SELECT '{'x' * 20_000_000}'"))
+
+    def freeze_under_way(connection: Connection) -> None:
+        connection.execute(text("SELECT 1"))
+        postgres.freeze()
+        connection.execute(text(f"SELECT '{'x' * 20_000_000}'"))  # noqa: S608
+
+    told = failure(store._run, freeze_under_way)
     assert told.said == ("retry", "")
     assert told.seconds < TRY_S
     postgres.thaw()
+    assert tries_until_inserted(store, 1) == 0
 
 
 def test_lost_connections_leave_no_descriptor_open(postgres: Postgres, store: Store) -> None:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from prediction_log.database import Store
 from tests.postgres import Postgres
@@ -76,12 +76,13 @@ def test_a_certificate_for_another_name_is_refused_by_verify_full(
 def test_a_try_on_a_frozen_server_ends_under_tls_as_well(postgres: Postgres, certificate: Path) -> None:
     with closing(Store(postgres.url())) as store:
         store.prepare()
-        postgres.freeze()
-        for call in (
-            lambda: store._run(lambda connection: connection.exec_driver_sql(f"SELECT '{'x' * 20_000_000}'")),
-            lambda: store.insert("predictions", predictions(1)),
-        ):
-            told = failure(call)
+
+        def freeze_under_way(connection: Connection) -> None:
+            connection.execute(text("SELECT 1"))
+            postgres.freeze()
+            connection.execute(text(f"SELECT '{'x' * 20_000_000}'"))  # noqa: S608
+
+        for told in failure(store._run, freeze_under_way), failure(store.insert, "predictions", predictions(1)):
             assert told.said == ("retry", "")
             assert told.seconds < 2.5
         postgres.thaw()

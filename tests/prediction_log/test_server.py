@@ -20,7 +20,7 @@ from prediction_log.record import decode
 from prediction_log.rows import expand
 from prediction_log.tail import read_all
 from tests.batching.test_supervisor_fronts import ask, predict
-from tests.harness import ROOT, SOON_S, Server, fake_http_server, supervised, wait_until
+from tests.harness import ROOT, SOON_S, Server, fake_http_server, listens, supervised, wait_until
 from tests.postgres import Postgres, postgres_template, running_postgres
 
 DOUBLE = {"name": "double"}
@@ -98,6 +98,7 @@ def test_a_dead_shipper_is_replaced_and_a_dead_server_leaves_its_spool_to_the_ne
         server.expected_exit = -signal.SIGKILL
         os.kill(server.pid, signal.SIGKILL)
         os.kill(shipper, signal.SIGCONT)
+        wait_until(lambda: not listens(server.url), SOON_S, "the port is closed")
     with fake_http_server([DOUBLE], **settings):
         wait_until(lambda: len(rows_of(database)) == 2, SOON_S, "the row of the server before")
 
@@ -133,11 +134,11 @@ def test_a_folder_belongs_to_one_server_at_a_time(tmp_path: Path) -> None:
 
 def test_a_foreign_front_logs_into_the_same_spool(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
-    with supervised([DOUBLE], attach=False, prediction_log_dir=str(folder)) as server:
+    with supervised([DOUBLE], prediction_log_dir=str(folder)) as server:
         script = (
             "import sys, json; from webtest import TestApp; from inference_server import Settings, wsgi; "
             "app = TestApp(wsgi(Settings(worker_socket=sys.argv[1]))); "
-            "print(app.post_json('/predict', {'features': 21}).json['prediction'])"
+            "print(app.post_json('/predict', {'features': [21]}).json['prediction'])"
         )
         path = os.path.join(server.folder, "socket")
         done = subprocess.run(

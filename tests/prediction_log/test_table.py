@@ -43,6 +43,9 @@ def test_a_row_is_read_as_it_was_logged(any_store: Store) -> None:
         outputs="[2.0]",
         prediction=2.0,
         top_label="cat",
+        batch_size=16,
+        queue_ms=1.25,
+        compute_ms=0.5,
         truncated=True,
     )
 
