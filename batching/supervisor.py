@@ -36,7 +36,7 @@ BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
 START_TRIES = 3
 STOP_GRACE_S = 1.0
 # How long a child that has let go of its channel may take to be gone before it is killed.
-EXIT_CODE_S = 0.1
+EXIT_CODE_S = 0.5
 RELINK_S = 0.1
 
 

@@ -29,7 +29,6 @@ def ship(folder: Path, settings: Settings, *, follow: bool, as_json: bool) -> in
     if not follow:
         if not folder.is_dir():
             raise terminal.Complaint(f"there is no folder {folder}")
-        logging.getLogger("inference.log").setLevel(logging.ERROR)  # the summary says it once
     try:
         store = Store(settings.database_url)
     except ValueError as error:
@@ -50,7 +49,7 @@ def ship(folder: Path, settings: Settings, *, follow: bool, as_json: bool) -> in
                     pass
                 shipper.drain(time.monotonic() + STOP_S)
             else:
-                with terminal.bar() as bar:
+                with _quiet(), terminal.bar() as bar:
                     _until_empty(shipper, told, stop, bar)
             left = sum(segment.waiting for segment in inbox.segments())
     return _summary(told, left, as_json=as_json)
@@ -129,6 +128,18 @@ class _Stop:
         """Whether one came, now or within that time."""
         readable, _, _ = select.select([self._fd], [], [], seconds)
         return bool(readable)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the shipper's own warnings: the summary says it once."""
+    log = logging.getLogger("inference.log")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 @contextmanager

@@ -73,16 +73,15 @@ def replay(
     """
     reference = _find(against, model, settings)
     rows = chosen(_rows(settings, folder, model, since), version, limit)
-    with terminal.bar() as bar:
-        try:
-            with start(**_place(reference, settings)) as server:
-                contract = server.contract(reference.name, reference.version)
-                if contract is None:
-                    raise terminal.Complaint(f"{reference.name} version {reference.version} is not ready")
-                runner = Runner(server, contract, tolerance, BATCH_ROWS)
-                result = runner.run(_shown(rows, since, limit, bar))
-        except StartupFailed as error:
-            raise terminal.Complaint(error.reason) from None
+    try:
+        with start(**_place(reference, settings)) as server:
+            contract = server.contract(reference.name, reference.version)
+            if contract is None:
+                raise terminal.Complaint(f"{reference.name} version {reference.version} is not ready")
+            with terminal.bar() as bar:
+                result = Runner(server, contract, tolerance).run(_shown(rows, since, limit, bar))
+    except StartupFailed as error:
+        raise terminal.Complaint(error.reason) from None
     told = to_json(result, model, since, reference.path, contract, tolerance)
     if as_json:
         terminal.say_json(told)
@@ -94,12 +93,11 @@ def replay(
 class Runner:
     """Rows through one model, in batches, each compared with what was logged."""
 
-    def __init__(self, server: Server, contract: Contract, tolerance: float, batch_rows: int) -> None:
+    def __init__(self, server: Server, contract: Contract, tolerance: float) -> None:
         self._server = server
         self._contract = contract
         self._is_classifier = is_classifier(contract)
         self._tolerance = tolerance
-        self._batch_rows = batch_rows
         self.result = Result()
 
     def run(self, rows: Iterator[LoggedRow]) -> Result:
@@ -116,7 +114,7 @@ class Runner:
                 self.result.skipped[str(reason)] += 1
                 continue
             its_form, its_size = _form(made.instance), _size(row, self._contract)
-            if batch and (its_form != form or len(batch) == self._batch_rows or size + its_size > BATCH_BYTES):
+            if batch and (its_form != form or len(batch) == BATCH_ROWS or size + its_size > BATCH_BYTES):
                 self._compare(batch)
                 batch, size = [], 0
             batch.append(made)

@@ -53,9 +53,11 @@ class Page:
         """Aligned columns, indented; `styles` colours the first column, row by row."""
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for index, row in enumerate(rows):
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-            first = Text(cells[0], style=styles[index] if styles else "")
-            self._print(Text("  ") + Text("  ").join([first, *map(Text, cells[1:-1]), *map(Text, row[1:][-1:])]))
+            cells = [Text(cell.ljust(width)) for cell, width in zip(row, widths, strict=True)]
+            cells[0].stylize(styles[index] if styles else "")
+            line = Text("  ") + Text("  ").join(cells)
+            line.rstrip()
+            self._print(line)
 
     def _print(self, line: Text) -> None:
         self._console.print(line, soft_wrap=True)  # a pipe has no edge at which to fold, a terminal folds by itself

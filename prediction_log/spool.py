@@ -180,6 +180,8 @@ class Spool:
             self._late = not self._spares  # nobody waits again until one has come
         if not self._spares or size > self._spares[0].size - HEADER_BYTES - SEAL_BYTES:
             self._refused_at = time.monotonic()
+            if self._at > self._end // 2:
+                self._retire()  # else, on a disk that it fills, nobody could ever ship and delete it
             return False
         self._retire()
         self._segment = segment = self._spares.popleft()
@@ -266,7 +268,7 @@ class Spool:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             room, reason = self._room()
             size = self._segment_bytes
-            while size > max(room, SMALLEST_BYTES):
+            while size > SMALLEST_BYTES and size * 2 > room:  # a small disk is not for one segment alone
                 size = _half(size)
             segment = self._make_of(size) if room >= size > above else None
         except OSError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 
 from batching.client import Answer
 from batching.control import ControlChannel
+from batching.slots import OURS, SLOTS
 from batching.supervisor import backoff_s
 from commands.serve import EXIT_MODEL
 from tests.fakes import POISON
@@ -251,11 +253,11 @@ def test_a_front_that_does_not_read_holds_up_nobody() -> None:
         assert values(server.call("m", [1.0])) == [2.0]
 
 
-ATTACH_60 = """
+ATTACH_ALL = """
 import socket, sys
 from batching.control import ControlChannel
 channels = []
-for _ in range(60):
+for _ in range(int(sys.argv[2])):
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(sys.argv[1])
     channels.append(ControlChannel(sock))
@@ -265,10 +267,11 @@ sys.stdin.read()
 """
 
 
-def test_places_of_fronts_that_have_gone_are_free_again() -> None:
+def test_places_of_fronts_that_have_gone_are_free_again_and_none_is_taken_from_our_own() -> None:
     with supervised([GOOD]) as server:
         crowd = subprocess.Popen(
-            [sys.executable, "-c", ATTACH_60, str(Path(server.folder) / "socket")],
+            # The harness's own front and the worker have a place each.
+            [sys.executable, "-c", ATTACH_ALL, str(Path(server.folder) / "socket"), str(SLOTS - 2 - OURS - 2)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -278,6 +281,9 @@ def test_places_of_fronts_that_have_gone_are_free_again() -> None:
             assert crowd.stdout
             assert crowd.stdout.readline() == "attached\n"
             assert not attaches(server)
+            before = server.client.view["workers"]
+            os.kill(server.children("worker")[0], signal.SIGKILL)
+            server.until_replaced(before)  # there are places left for our own
             crowd.kill()
         wait_until(lambda: attaches(server), SOON_S, "a place")
         assert values(server.call("good", [1.0])) == [2.0]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from prediction_log.database import Store
 from prediction_log.sqlstate import StoreError
@@ -105,9 +105,9 @@ def test_a_try_that_is_frozen_half_way_ends(postgres: Postgres, store: Store) ->
     """The kernel's buffers are full then, and the driver's good-bye would wait for them a second time."""
 
     def freeze_under_way(connection: Connection) -> None:
-        connection.execute(text("SELECT 1"))
+        connection.exec_driver_sql("SELECT 1")
         postgres.freeze()
-        connection.execute(text(f"SELECT '{'x' * 20_000_000}'"))  # noqa: S608
+        connection.exec_driver_sql(f"SELECT '{'x' * 20_000_000}'")
 
     told = failure(store._run, freeze_under_way)
     assert told.said == ("retry", "")
