@@ -26,9 +26,8 @@ def ship(folder: Path, settings: Settings, *, follow: bool, as_json: bool) -> in
     """
     if settings.database_url is None:
         raise terminal.Complaint("DATABASE_URL is not set: there is no database to ship to", terminal.USAGE)
-    if not follow:
-        if not folder.is_dir():
-            raise terminal.Complaint(f"there is no folder {folder}")
+    if not follow and not folder.is_dir():
+        raise terminal.Complaint(f"there is no folder {folder}")
     try:
         store = Store(settings.database_url)
     except ValueError as error:

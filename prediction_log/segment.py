@@ -209,7 +209,7 @@ class SegmentReader:
         return any(os.pread(self._fd, 8, at))
 
     def used(self, at: int) -> int:
-        """Where the last record ends, seen from a place where one begins."""
+        """Where the last record ends, seen from a place where one begins; zeros at its very end may be left out."""
         if not self.ended():
             return self._skip(at)
         end = self.size()

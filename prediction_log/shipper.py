@@ -38,12 +38,11 @@ log = logging.getLogger("inference.log")
 # In one statement. More gain little, and a database that is slow or short of memory feels them.
 BATCH_ROWS = 2000
 BATCH_BYTES = 8 << 20
-# What is read at a time: enough statements that the first and the last, which nothing overlaps, do not count.
+# Read at a time: so many statements that the first and the last, which nothing overlaps, do not count.
 READ_BATCHES = 10
 READ_BYTES = 8 << 20
-TRY_S = 0.5
-# Few rows come together in a pause, many cost less each together: it is what a row waits at the most.
-PAUSE_S = 0.2
+STEP_S = 0.5  # whoever wants us to stop must be heard
+PAUSE_S = 0.2  # a row costs less the more come together; it waits that long for others
 RETRY_MIN_S = 0.1
 RETRY_MAX_S = 5.0
 CONFIGURATION_S = 30.0
@@ -130,7 +129,7 @@ class Shipper:
     def step(self) -> float:
         """Ship for half a second, or until nothing waits, or until a try fails.
 
-        Seconds until the next step is due, 0 when more waits. Raises only what the report raises.
+        Seconds until the next step is due, 0 when more waits. Raises nothing but what the report raises.
         """
         self._is_idle = False
         try:
@@ -176,7 +175,7 @@ class Shipper:
                 return PAUSE_S
             self._held = _Held(batch)
         held = self._held
-        until = self._clock() + TRY_S
+        until = self._clock() + STEP_S
         while held.todo or held.unpacked < len(held.batch.records):
             if self._clock() > until:
                 return 0.0
@@ -222,6 +221,7 @@ class Shipper:
             held.todo.pop()
             held.shipped += len(rows)
             self._limit = min(self._limit * 2, self._batch_rows)
+            self._retry_s = RETRY_MIN_S
 
     def _unpack(self, held: _Held) -> None:
         """Make the rows of the next statements, to be done after all that is to do. Raises OSError, with no effect."""
@@ -260,7 +260,6 @@ class Shipper:
         if self._is_failing:
             log.info("the prediction log is shipped again")
         self._is_failing = False
-        self._retry_s = RETRY_MIN_S
         self._tell_condition(None)
 
     def _failed(self, kind: str, sqlstate: str, text: str) -> float:

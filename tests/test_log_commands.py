@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import signal
 import socket
 import sqlite3
@@ -24,11 +25,13 @@ from prediction_log.database import Store
 from prediction_log.inbox import Inbox
 from prediction_log.record import Captured, Encoder, Kind, Timing, decode
 from prediction_log.spool import Spool
+from tests.batching.test_supervisor_fronts import predict
 from tests.harness import ROOT, SOON_S, fake_http_server, wait_until
 from tests.postgres import Postgres, postgres_template, running_postgres
 
 PROGRAM = [sys.executable, str(ROOT / "inference_server.py"), "log"]
 SECRET = "can@ry/50%"  # noqa: S105 - looked for where it must not be
+WRONG = "can@ry"
 
 
 class Done(NamedTuple):
@@ -208,7 +211,7 @@ def test_the_servers_own_help_loads_nothing_of_the_log(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.endswith("[]\n"), done
-    assert "log --help" in done.stdout
+    assert "log --help" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("url", ["mysql://user:can%40ry@host/db", "postgresql://user:can@ry@host/db", "can@ry"])
@@ -252,6 +255,7 @@ def test_status_of_a_folder_that_is_not_there_is_that_nothing_waits(folder: Path
 def test_status_changes_nothing(folder: Path) -> None:
     with writer(folder) as living:
         living.predict(1)
+        wait_until(lambda: len(segments(folder)) == 3, SOON_S, "its spares are there")
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
         log("status", folder=folder)
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -360,7 +364,7 @@ def test_tail_into_head_ends_well(folder: Path) -> None:
     with writer(folder) as made:
         for value in range(5000):
             made.predict(value)
-    command = f"{' '.join(PROGRAM)} tail -n 5000 | head -n 1; echo ${{PIPESTATUS[0]}}"
+    command = f"{shlex.join(PROGRAM)} tail -n 5000 | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], env=environment(folder), capture_output=True, text=True, timeout=60)
     first, code = done.stdout.splitlines()
     assert json.loads(first)["request_id"] == "r0"
@@ -424,7 +428,7 @@ def test_check_sees_a_server_that_owns_the_folder(folder: Path) -> None:
 def test_check_looks_at_postgresql(folder: Path, postgres: Postgres) -> None:
     assert log("check", "--create", folder=folder, url=postgres.url()).code == 0
     assert log("check", folder=folder, url=postgres.url()).code == 0
-    wrong = log("check", folder=folder, url=postgres.url(password="can@ry"))
+    wrong = log("check", folder=folder, url=postgres.url(password=WRONG))
     assert wrong.code == 1
     assert "user and password" in wrong.out
     postgres.execute("UPDATE inference_log_schema SET version = 99")
@@ -471,7 +475,7 @@ def test_ship_says_what_it_had_to_set_aside(folder: Path, database: str) -> None
 def test_ship_leaves_everything_where_the_database_refuses_us(folder: Path, postgres: Postgres) -> None:
     with writer(folder) as made:
         made.predict(1)
-    done = log("ship", "--json", folder=folder, url=postgres.url(password="can@ry"))
+    done = log("ship", "--json", folder=folder, url=postgres.url(password=WRONG))
     assert done.code == 1
     assert done.json["left_bytes"] > 0
     assert "password" in done.json["error"]
@@ -515,10 +519,11 @@ def _rows(database: str) -> list[float]:
 def test_the_log_is_looked_at_beside_a_running_server(folder: Path, database: str) -> None:
     model = {"name": "double"}
     with fake_http_server([model], prediction_log_dir=str(folder), database_url=database) as server:
-        assert server.url
+        predict(server, "double", 1.5)
+        wait_until(lambda: _rows(database) == [3.0], SOON_S, "the row is in the table")
         status = log("status", "--json", folder=folder, url=database)
-        wait_until(lambda: (folder / "shipper.json").exists(), SOON_S, "the shipper has begun")
-        assert status.json["waiting"]["writers_alive"] >= 0
+        assert (status.json["waiting"]["writers_alive"], status.json["waiting"]["rows"]) == (1, 0)
+        assert (status.json["database"]["predictions"], status.json["delivered"]["failing"]) == (1, False)
         busy = log("ship", folder=folder, url=database)
         assert busy.code == 1
         assert "ships" in busy.err

@@ -84,6 +84,15 @@ def killed_child(server: Server, role: str) -> Iterator[None]:
     wait_until(lambda: len(set(server.children(role)) - {victim}) == len(before), SOON_S, f"another {role}")
 
 
+@contextmanager
+def killed_shipper_with_a_batch(server: Server, postgres: Postgres) -> Iterator[None]:
+    """As `killed_child`, at the end of a lock: the shipper holds rows that it could not bring to the table."""
+    with locked(postgres):
+        yield
+        with killed_child(server, "shipper"):
+            pass
+
+
 def _connections(pid: int) -> int:
     return sum(one.status == psutil.CONN_ESTABLISHED for one in psutil.Process(pid).net_connections("tcp"))
 

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from prediction_log.database import Store
-from prediction_log.shipper import BATCH_ROWS
+from prediction_log.shipper import BATCH_ROWS, READ_BATCHES
 from tests.harness import SOON_S, Server, fake_http_server, wait_until
 from tests.postgres import Postgres, postgres_template, running_postgres
 from tests.prediction_log.clients import Asked, Clients
@@ -35,6 +35,7 @@ from tests.prediction_log.faults import (
     frozen,
     killed,
     killed_child,
+    killed_shipper_with_a_batch,
     locked,
     restarted,
 )
@@ -73,6 +74,11 @@ def faults(postgres: Postgres, disk: Disk, server: Server) -> list[Fault]:
         Fault("PostgreSQL frozen", partial(frozen, postgres), FREEZE_S, NO_ANSWER),
         Fault("front killed", partial(child, "front")),
         Fault("table locked", partial(locked, postgres), LOCK_S, LOCK_NOT_AVAILABLE),
+        Fault(
+            "shipper killed with a batch in hand",
+            partial(killed_shipper_with_a_batch, server, postgres),
+            sqlstate=LOCK_NOT_AVAILABLE,
+        ),
         Fault("PostgreSQL restarted, immediate", partial(restarted, postgres, "immediate")),
         Fault(f"disk full ({disk.kind})", disk.full, sqlstate=DISK_FULL),
     ]
@@ -235,7 +241,7 @@ def assert_counted(metrics: Metrics, rows: int, *, unknown: int) -> None:
     request has no answer. A shipper lets go of a batch and then counts it: one batch, likewise.
     """
     assert rows - min(unknown, 1) <= metrics.log("rows_written_total") <= rows
-    assert rows - BATCH_ROWS <= metrics.log("rows_shipped_total") <= rows
+    assert rows - READ_BATCHES * BATCH_ROWS <= metrics.log("rows_shipped_total") <= rows
     assert metrics.log("rows_dropped_total") == 0
     assert metrics.log("rows_quarantined_total") == 0
     assert metrics.log("records_damaged_total") <= 1  # the one that the killed front was writing

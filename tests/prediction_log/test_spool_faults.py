@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,12 @@ class Watched:
 
     def fill(self, reason: str) -> None:
         """Append until records are refused, and that has been said to be why."""
-        wait_until(lambda: not self.append() and self.told[-1:] == [reason], SOON_S, reason)
+        wait_until(lambda: self._fill() and self.told[-1:] == [reason], SOON_S, reason)
+
+    def _fill(self) -> bool:
+        while self.append():
+            pass
+        return True
 
     def heals(self) -> None:
         """It takes records again, within a second and the time that a busy machine takes for it."""
@@ -117,11 +122,12 @@ def test_a_file_in_the_folders_place_is_said_and_heals(tmp_path: Path) -> None:
 
 
 def test_a_process_without_a_file_to_open_is_said_and_heals(tmp_path: Path) -> None:
-    with closing(Watched(tmp_path)) as watched:
-        for _ in range(2):  # what it has ready before is used up
-            with no_more_open_files():
-                watched.fill("too many open files")
-            watched.heals()
+    with ExitStack() as ends:
+        with no_more_open_files():
+            watched = ends.enter_context(closing(Watched(tmp_path)))
+            assert not watched.append()
+            wait_until(lambda: watched.told == ["too many open files"], SOON_S, "a condition")
+        watched.heals()
 
 
 def test_a_quota_that_the_disk_does_not_tell_of_makes_smaller_segments(tmp_path: Path) -> None:
