@@ -35,6 +35,7 @@ BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
 # A worker that crashes (rather than reports) before it was ever ready gets so many tries before we give up at start.
 START_TRIES = 3
 STOP_GRACE_S = 1.0
+SERVICE_STOP_S = 4.0
 # How long a child that has let go of its channel may take to be gone before it is killed.
 EXIT_CODE_S = 0.5
 RELINK_S = 0.1
@@ -382,6 +383,12 @@ class Supervisor:
                 child.channel.send({"type": "stop"})
             else:
                 self._reap(child)
+        self._loop.after(SERVICE_STOP_S, self._end_services)
+
+    def _end_services(self) -> None:
+        """What has not ended by now hangs on something outside; a service must bear to be killed."""
+        for child in [child for child in self._children.values() if child.role in self.plan.services]:
+            self._reap(child)
 
     # -- the snapshot --------------------------------------------------------------------------------------------
 

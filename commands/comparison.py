@@ -92,8 +92,8 @@ def compare(logged: Any, replayed: Any, tolerance: float, *, is_classifier: bool
         difference, agrees = _differences(logged, replayed, tolerance)
     except _OtherFormError:
         return Verdict(agrees=False, difference=None, classes=None)
-    classes = (_best(_scores(logged)), _best(_scores(replayed))) if is_classifier else None
-    return Verdict(agrees, difference, None if classes is None or None in classes else classes)  # type: ignore[arg-type]
+    then, now = (_best(_scores(answer)) if is_classifier else None for answer in (logged, replayed))
+    return Verdict(agrees, difference, None if then is None or now is None else (then, now))
 
 
 class _OtherFormError(Exception):

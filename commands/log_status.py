@@ -14,7 +14,7 @@ from commands import terminal
 from commands.log_records import Damage, Reading, segments
 from front.settings import Settings
 from prediction_log.aside import FOLDER
-from prediction_log.segment import parse_name
+from prediction_log.segment import UNFINISHED, parse_name
 from prediction_log.sqlstate import StoreError
 from prediction_log.status import read_status
 
@@ -101,7 +101,7 @@ def set_aside(folder: Path) -> list[dict[str, Any]]:
 
 def _visible(folder: Path) -> list[Path]:
     try:
-        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+        return [path for path in folder.iterdir() if not path.name.startswith(".") and path.suffix != UNFINISHED]
     except FileNotFoundError:
         return []
 
@@ -180,7 +180,7 @@ def _iso(seconds: float | None) -> str | None:
 def _show(told: dict[str, Any]) -> None:
     page = terminal.Page()
     waits, delivered, aside, database = (told[key] for key in ("waiting", "delivered", "set_aside", "database"))
-    page.heading(f"waiting in {told['folder']}")
+    page.heading(f"{'kept' if database is None else 'waiting'} in {told['folder']}")
     age = "" if waits["oldest_s"] is None else f", the oldest for {terminal.span(waits['oldest_s'])}"
     in_files = f"{terminal.size(waits['bytes'])} in {terminal.number(waits['segments'], 'segment')}{age}"
     page.rows(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -78,6 +79,7 @@ def replay(
             contract = server.contract(reference.name, reference.version)
             if contract is None:
                 raise terminal.Complaint(f"{reference.name} version {reference.version} is not ready")
+            import_module("front.predictions")  # what `predict` loads when first called is no latency of the model's
             with terminal.bar() as bar:
                 result = Runner(server, contract, tolerance).run(_shown(rows, since, limit, bar))
     except StartupFailed as error:

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from prediction_log.keeper import keep
-
 from batching.counters import Slot
 from front.settings import Settings
+from prediction_log.keeper import keep
 
 log = logging.getLogger("inference.log")
 
@@ -75,7 +74,7 @@ def owned_spool(settings: Settings) -> Iterator[list[Chore]]:
 def _lock(folder: Path) -> Iterator[None]:
     """Hold the folder's lock. Raises ValueError where another server does, OSError where there can be no file."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / OWNER).open("a+") as file:
+    with open(folder / OWNER, "a+", opener=_private) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -88,6 +87,10 @@ def _lock(folder: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _keeping(folder: Path, settings: Settings) -> Callable[[Slot], None]:

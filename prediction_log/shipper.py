@@ -36,11 +36,11 @@ from prediction_log.walk import Batch
 log = logging.getLogger("inference.log")
 
 # In one statement. More gain little, and a database that is slow or short of memory feels them.
-BATCH_ROWS = 2000
+BATCH_ROWS = 5000
 BATCH_BYTES = 8 << 20
 # Read at a time: so many statements that the first and the last, which nothing overlaps, do not count.
 READ_BATCHES = 10
-READ_BYTES = 8 << 20
+READ_BYTES = 16 << 20
 STEP_S = 0.5  # whoever wants us to stop must be heard
 PAUSE_S = 0.2  # a row costs less the more come together; it waits that long for others
 RETRY_MIN_S = 0.1

@@ -215,6 +215,9 @@ class Spool:
         """Write no more to a segment that was deleted, or that the disk would not take."""
         if self._segment is segment:
             self._retire()
+        for spare in [spare for spare in self._spares if spare.is_deleted()]:
+            self._spares.remove(spare)
+            self._retired.append((spare, 0))
         self._lost = trouble
         self._wanted.notify()
 
@@ -225,7 +228,6 @@ class Spool:
             if self._lost:
                 self._say(self._lost)
                 self._lost = None
-                self._remove([spare for spare in tuple(self._spares) if spare.is_deleted()])
             segment, reason = self._make()
             with self._lock:
                 if segment:

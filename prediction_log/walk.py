@@ -174,7 +174,7 @@ class Walk:
 
     def _is_begun(self, entry: Entry) -> bool:
         try:
-            return self._open(entry).has_record(entry.at)
+            return self._open(entry).has_record(HEADER_BYTES)
         except OSError:
             return False
 

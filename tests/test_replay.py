@@ -26,7 +26,7 @@ from inference_server import InferenceServer
 from models.contract import Contract, Tensor
 from models.errors import BadInput, TooLarge
 from tests.harness import SOON_S, wait_until
-from tests.test_log_commands import log, table, writer
+from tests.log_program import log, rows_so_far, writer
 
 ROWS, BODY, CHANGED = 10_000, 100, 137
 MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -77,7 +77,7 @@ def world(demo_models: Path, tmp_path_factory: pytest.TempPathFactory, held_out_
             _post(f"{server.url}/predict/dummy", body, f"body-{start // BODY}")
         for number, (picture, _) in enumerate(held_out_digits[:10]):
             _post(f"{server.url}/classify/digits", {"image": base64.b64encode(picture).decode()}, f"picture-{number}")
-        wait_until(lambda: len(table(url)) == ROWS + 10, SOON_S, "all rows are in the table")
+        wait_until(lambda: len(rows_so_far(url)) == ROWS + 10, SOON_S, "all rows are in the table")
     changed = {(f"body-{n // BODY}", n % BODY): float(difference[n]) for n in np.flatnonzero(difference).tolist()}
     assert len(changed) == CHANGED
     return World(url, folder / "dummy.keras", changed)

@@ -12,6 +12,7 @@ from pathlib import Path
 from prediction_log.inbox import Inbox
 from prediction_log.segment import HEADER_BYTES, SegmentReader
 from prediction_log.spool import Spool
+from tests.harness import SOON_S, wait_until
 
 EVERYTHING = 1 << 30
 SMALL = 64 * 1024
@@ -21,8 +22,13 @@ def write(folder: Path, payloads: Iterable[bytes]) -> Path:
     """What one writer appended before it closed; the path of its first segment."""
     with closing(Spool(folder, max_bytes=None, sync="none", segment_bytes=SMALL)) as spool:
         for payload in payloads:
-            assert spool.append(payload)
+            put(spool, payload)
     return min(folder.glob("*.log"))
+
+
+def put(spool: Spool, payload: bytes) -> None:
+    """Append, though a busy disk may be late with so small segments."""
+    wait_until(lambda: spool.append(payload), SOON_S, "a segment")
 
 
 def read(path: Path, at: int = HEADER_BYTES) -> tuple[list[bytes], list[tuple[int, bytes]]]:

@@ -18,7 +18,7 @@ from prediction_log.record import Encoder, Kind
 from prediction_log.segment import make_name
 from prediction_log.spool import Spool
 from tests.harness import SOON_S, wait_until
-from tests.prediction_log.segments import EVERYTHING, SMALL, Disk, disk, locked, ship, write
+from tests.prediction_log.segments import EVERYTHING, SMALL, Disk, disk, locked, put, ship, write
 
 OTHERS = ("notes.txt", "1700000000000-xyz-1.log", "shipper.json", ".hidden.log")
 
@@ -81,9 +81,9 @@ def test_writers_take_turns_and_keep_their_order(tmp_path: Path) -> None:
     ):
         shipped: list[bytes] = []
         for number in range(20):
-            assert slow.append(b"slow %d" % number)
+            put(slow, b"slow %d" % number)
             for part in range(50):
-                assert fast.append(b"fast %d" % (number * 50 + part))
+                put(fast, b"fast %d" % (number * 50 + part))
             for _ in range(3):  # three writers have had a turn after three batches
                 batch = inbox.read(40, EVERYTHING)
                 inbox.commit(batch)

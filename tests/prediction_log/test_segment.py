@@ -183,10 +183,15 @@ def test_damage_in_a_living_segment_ends_where_the_next_record_begins(
         damaged: list[int] = []
         bad = hand.record(b"spoilt")
         hand.segment.view[bad + 20] ^= 1
-        piece = reader.read(HEADER_BYTES, into, 9, EVERYTHING, lambda offset, data: not damaged.append(offset))
+
+        def set_aside(offset: int, data: bytes) -> bool:
+            damaged.append(offset)
+            return True
+
+        piece = reader.read(HEADER_BYTES, into, 9, EVERYTHING, set_aside)
         assert (piece.at, piece.finished, into, damaged) == (bad, False, [], [])
         hand.record(b"next")
-        piece = reader.read(bad, into, 9, EVERYTHING, lambda offset, data: not damaged.append(offset))
+        piece = reader.read(bad, into, 9, EVERYTHING, set_aside)
         assert (piece.at, into, damaged) == (hand.at, [b"next"], [bad])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prediction_log.spool import Spool
 from prediction_log.tail import Tail, read_all
-from tests.prediction_log.segments import locked, ship, write
+from tests.prediction_log.segments import locked, put, ship, write
 
 PAYLOADS = [b"%d" % number + bytes(3000) for number in range(100)]
 
@@ -42,7 +42,7 @@ def test_a_log_is_followed(tmp_path: Path) -> None:
         assert tail.read() == []
         with closing(Spool(folder, max_bytes=None)) as spool:
             for payload in PAYLOADS:
-                assert spool.append(payload)
+                put(spool, payload)
                 assert tail.read() == [payload]
         assert tail.read() == []
         write(folder, [b"another writer"])
