@@ -102,15 +102,15 @@ def _room(place: Path, folder: Path, settings: Settings) -> Line:
 
 
 def _owner(folder: Path) -> Line:
-    """Whether a server could claim the folder: by claiming it for a moment, together with whoever else only looks."""
+    """Who has the folder: found by claiming it for a moment, together with whoever else only looks."""
     try:
         with (folder / OWNER).open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 pid = file.read(20).strip()
-                text = f"it belongs to a running server (process {pid})"
-                return Line("owner", ok=False, text=text, todo="another server needs a folder of its own")
+                text = f"a running server has it (process {pid}); another one needs a folder of its own"
+                return Line("owner", ok=True, text=text)
     except FileNotFoundError:
         pass
     return Line("owner", ok=True, text="no running server owns the folder")

@@ -33,9 +33,9 @@ _ENVELOPE = {"ok", "model_version"}
 
 
 class _Subject(NamedTuple):
-    """columns: what the subject says of every row. rows, value: where a body's rows are."""
+    """columns: what the subject says of every row, as members. rows, value: where a body's rows are."""
 
-    columns: dict[str, str | None]
+    columns: bytes
     rows: str | None
     value: str | None
 
@@ -48,8 +48,9 @@ def expand(record: Record) -> list[bytes]:
     subject = _subject(record.subject)
     shared = _members(
         {
-            **_identity(record),
-            **subject.columns,
+            "record_id": _uuid(record.key),
+            "created_at": _time(record.created_us),
+            "request_id": _text(record.request_id),
             "status": record.status,
             "error": _text(record.code) or None,
             "total_ms": record.total_us / 1000,
@@ -59,7 +60,7 @@ def expand(record: Record) -> list[bytes]:
     )
     parts = zip(_timings(record), _features(record, subject), _answers(record), strict=True)
     return [
-        b'{"row_number":%d,%b,"features":%b,%b,%b}' % (number, timing, features, answer, shared)
+        b'{"row_number":%d,%b,"features":%b,%b,%b,%b}' % (number, timing, features, answer, subject.columns, shared)
         for number, (timing, features, answer) in enumerate(parts)
     ]
 
@@ -75,20 +76,28 @@ def feedback(record: Record) -> bytes:
         text = label if isinstance(label, str) else _dumps(label).decode()
     except (KeyError, TypeError, RecursionError):
         raise ValueError("this is no feedback") from None
-    return _dumps({**_identity(record), "row_number": row, "label": _text(text)})
+    return _dumps(
+        {
+            "record_id": _uuid(record.key),
+            "created_at": _time(record.created_us),
+            "request_id": _text(record.request_id),
+            "row_number": row,
+            "label": _text(text),
+        }
+    )
 
 
 # ---------------------------------------------------------------------------------------------- what all rows share
 
 
-def _identity(record: Record) -> dict[str, str]:
-    key = record.key.hex()
-    seconds, microseconds = divmod(record.created_us, 1_000_000)
-    return {
-        "record_id": f"{key[:8]}-{key[8:12]}-{key[12:16]}-{key[16:20]}-{key[20:]}",
-        "created_at": f"{_second(seconds)}.{microseconds:06d}+00:00",
-        "request_id": _text(record.request_id),
-    }
+def _uuid(key: bytes) -> str:
+    digits = key.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _time(created_us: int) -> str:
+    seconds, microseconds = divmod(created_us, 1_000_000)
+    return f"{_second(seconds)}.{microseconds:06d}+00:00"
 
 
 @lru_cache(maxsize=64)
@@ -105,7 +114,7 @@ def _subject(data: bytes) -> _Subject:
         name: None if subject.get(name) is None else _text(str(subject[name]))
         for name in ("model", "version", "dialect", "endpoint")
     }
-    return _Subject(columns, subject.get("rows"), subject.get("value"))
+    return _Subject(_members(columns), subject.get("rows"), subject.get("value"))
 
 
 def _timings(record: Record) -> list[bytes]:

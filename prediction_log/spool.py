@@ -92,7 +92,7 @@ class Spool:
             raise ValueError(f"sync is {', '.join(SYNCS)}, not {sync!r}")
         if max_bytes is not None:
             segment_bytes = min(segment_bytes, max_bytes // _LIMIT_SHARE)
-        self._segment_bytes = max(segment_bytes, SMALLEST_BYTES)
+        self._segment_bytes = max(segment_bytes, SMALLEST_BYTES) & -mmap.PAGESIZE
         self.capacity = self._segment_bytes - HEADER_BYTES - SEAL_BYTES
         self._folder = folder
         self._max_bytes = max_bytes

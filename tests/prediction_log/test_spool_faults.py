@@ -156,7 +156,7 @@ def test_a_limit_of_less_than_one_segment_refuses_everything(tmp_path: Path) -> 
 
 
 def test_segments_are_small_beside_the_limit_that_they_share(tmp_path: Path) -> None:
-    with closing(Spool(tmp_path, max_bytes=16 * MIB)) as spool:
+    with closing(Spool(tmp_path, max_bytes=16 * MIB + 99)) as spool:
         assert spool.append(bytes(spool.capacity))
         assert {path.stat().st_size for path in tmp_path.glob("*.log")} == {MIB}
         assert spool.capacity > 0.99 * MIB
