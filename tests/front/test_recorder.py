@@ -27,6 +27,8 @@ from prediction_log.rows import expand, feedback
 from tests.fakes import POISON
 from tests.harness import SOON_S, Supervised, supervised
 
+TestApp.__test__ = False
+
 MODELS: list[dict[str, Any]] = [
     {"name": "double"},
     {"name": "ten", "size": 10},
@@ -78,12 +80,13 @@ class Kept:
         return row
 
 
-class Logged(TestApp):
+class Logged:
     """The application with its log: `kept`, and what was counted."""
 
-    __test__ = False
-    kept: Kept
-    client: BlockingClient
+    def __init__(self, app: Any, kept: Kept, client: BlockingClient) -> None:
+        self.post, self.post_json = app.post, app.post_json
+        self.kept = kept
+        self.client = client
 
     def counted(self, name: str, *labels: str) -> float:
         return self.client.counters.read().get((name, labels), [0.0])[0]
@@ -108,9 +111,8 @@ def logged(server: Supervised) -> Iterator[Callable[..., Logged]]:
             kept = Kept()
             written = client.slot.counter("inference_log_rows_written_total")
             dropped = client.slot.counter("inference_log_rows_dropped_total")
-            app = Logged(create_app(chosen, client, Journal(kept, written.add, dropped.add)))
-            app.kept, app.client = kept, client
-            return app
+            app = TestApp(create_app(chosen, client, Journal(kept, written.add, dropped.add)))
+            return Logged(app, kept, client)
 
         yield make
 

@@ -65,7 +65,8 @@ def test_answers_land_in_a_table_and_feedback_beside_them(tmp_path: Path) -> Non
         for value in range(20):
             predict(server, "double", value)
         assert ask(server, "POST", "/feedback", {"request_id": "order-42", "label": 7}).status == 200
-        rows = wait_until(lambda: len(found := rows_of(database)) == 20 and found, SOON_S, "20 rows")
+        wait_until(lambda: len(rows_of(database)) == 20, SOON_S, "20 rows")
+        rows = rows_of(database)
         assert sorted(row["prediction"] for row in rows) == [value * 2.0 for value in range(20)]
         assert {(row["model"], row["status"], row["endpoint"]) for row in rows} == {("double", 200, "/predict/<name>")}
         (feedback,) = wait_until(lambda: rows_of(database, "inference_feedback"), SOON_S, "feedback")
@@ -85,7 +86,7 @@ def test_what_was_answered_before_the_end_is_in_the_table_after_it(tmp_path: Pat
 
 def test_a_dead_shipper_is_replaced_and_a_dead_server_leaves_its_spool_to_the_next(tmp_path: Path) -> None:
     database = tmp_path / "log.db"
-    settings = {"database_url": f"sqlite:///{database}", "prediction_log_dir": str(tmp_path / "spool")}
+    settings: dict[str, Any] = {"database_url": f"sqlite:///{database}", "prediction_log_dir": str(tmp_path / "spool")}
     with fake_http_server([DOUBLE], **settings) as server:
         (shipper,) = server.children("shipper")
         os.kill(shipper, signal.SIGKILL)
