@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from prediction_log.shipper import Shipper
 # What a stopping server waits for the last rows; what is left goes with the next start.
 STOP_S = 2.0
 LOCK_RETRY_S = 1.0
+SWITCH_S = 0.0005
 
 
 class Told:
@@ -70,6 +72,8 @@ def main(control_fd: int) -> None:
     control = ControlChannel(socket.socket(fileno=control_fd))
     hello, (life_fd, counters_fd) = control.wait()
     exit_with_parent(socket.socket(fileno=life_fd))
+    # Two threads share the interpreter: one makes rows, one waits for the database, and wakes often for a moment.
+    sys.setswitchinterval(SWITCH_S)
     told = Told(control, Counters.attach(counters_fd).slot(hello["slot"]))
     shipper = make_shipper(hello["settings"], told)
     while shipper is None:

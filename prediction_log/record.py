@@ -134,7 +134,7 @@ class Encoder:
         if len(items) == 1:
             return b"".join((head, _TIMING.pack(*items[0]), subject, id_bytes, code_bytes, features, outputs))
         timings = b"".join([_TIMING.pack(*item) for item in items])
-        places = struct.pack(f"<{len(item_of_row)}H", *item_of_row) if items else b""
+        places = struct.pack(f"<{rows}H", *item_of_row) if items else b""
         return b"".join((head, timings, places, subject, id_bytes, code_bytes, features, outputs))
 
 

@@ -8,14 +8,16 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from zlib import crc32
 
 from prediction_log.inbox import Inbox
-from prediction_log.segment import HEADER_BYTES, SegmentReader
+from prediction_log.segment import HEADER_BYTES, LENGTH_AND_CHECKSUM, SegmentReader, WritableSegment, make_name
 from prediction_log.spool import Spool
 from tests.harness import SOON_S, wait_until
 
 EVERYTHING = 1 << 30
 SMALL = 64 * 1024
+NAME = make_name(1_700_000_000_123, "0123456789abcdef", 7)
 
 
 def write(folder: Path, payloads: Iterable[bytes]) -> Path:
@@ -60,6 +62,31 @@ def ship(inbox: Inbox, max_records: int = 1000) -> list[bytes]:
         shipped += batch.records
         inbox.commit(batch)
     return shipped
+
+
+class Hand:
+    """A segment written by hand: one store after the other, as a writer's would be seen in between."""
+
+    def __init__(self, folder: Path, name: str = NAME) -> None:
+        self.segment = WritableSegment(folder, name, SMALL, durable=False)
+        self.path = self.segment.path
+        self.at = HEADER_BYTES
+
+    def body(self, payload: bytes) -> int:
+        """All of the next record but its marker; where it begins."""
+        at, size = self.at, len(payload)
+        self.segment.view[at + 16 : at + 16 + size] = payload
+        LENGTH_AND_CHECKSUM.pack_into(self.segment.view, at + 8, size, crc32(payload, size))
+        self.at = at + 16 + size + 7 & -8
+        return at
+
+    def record(self, payload: bytes) -> int:
+        at = self.body(payload)
+        self.segment.words[at // 8] = self.segment.marker
+        return at
+
+    def close(self) -> None:
+        self.segment.finish(self.at)
 
 
 class Disk:

@@ -30,7 +30,7 @@ from prediction_log import address, database
 from prediction_log.database import Store
 from tests.harness import ROOT
 from tests.postgres import Postgres
-from tests.prediction_log.samples import failure, predictions
+from tests.prediction_log.samples import failure, feedback, predictions
 
 # The older service's, word for word where SQL decides.
 OLD = """
@@ -102,6 +102,21 @@ def test_preparing_twice_changes_nothing(any_store: Store) -> None:
     any_store.prepare()
     assert any_store.counts().predictions == 1
     assert any_store._run(lambda c: c.execute(text("SELECT version FROM inference_log_schema")).scalars().all()) == [1]
+
+
+@pytest.mark.parametrize("dropped", ["inference_logs", "inference_feedback", "inference_log_schema"])
+def test_one_table_that_was_dropped_is_made_again_and_the_others_keep_their_rows(
+    any_store: Store, dropped: str
+) -> None:
+    any_store.insert("predictions", predictions(1))
+    any_store.insert("feedback", [feedback(1, "seven")])
+    any_store._run(lambda c: c.execute(text(f"DROP TABLE {dropped}")))
+    any_store.prepare()
+    counts = any_store.counts()
+    assert counts.predictions == (dropped != "inference_logs")
+    assert counts.feedback == (dropped != "inference_feedback")
+    assert any_store.insert("predictions", predictions(2)) == 1
+    assert any_store.insert("feedback", [feedback(2, "eight")]) == 1
 
 
 def test_the_promised_columns_are_there(any_store: Store) -> None:

@@ -24,35 +24,9 @@ from prediction_log.segment import (
     marker_of,
     parse_name,
 )
-from tests.prediction_log.segments import EVERYTHING, read, write
+from tests.prediction_log.segments import EVERYTHING, NAME, Hand, read, write
 
-NAME = make_name(1_700_000_000_123, "0123456789abcdef", 7)
 PAYLOADS = [b"first", b"the one in the middle", b"last one"]
-
-
-class Hand:
-    """A segment written by hand: one store after the other, as a writer's would be seen in between."""
-
-    def __init__(self, folder: Path) -> None:
-        self.segment = WritableSegment(folder, NAME, 64 * 1024, durable=False)
-        self.path = self.segment.path
-        self.at = HEADER_BYTES
-
-    def body(self, payload: bytes) -> int:
-        """All of the next record but its marker; where it begins."""
-        at, size = self.at, len(payload)
-        self.segment.view[at + 16 : at + 16 + size] = payload
-        LENGTH_AND_CHECKSUM.pack_into(self.segment.view, at + 8, size, crc32(payload, size))
-        self.at = at + 16 + size + 7 & -8
-        return at
-
-    def record(self, payload: bytes) -> int:
-        at = self.body(payload)
-        self.segment.words[at // 8] = self.segment.marker
-        return at
-
-    def close(self) -> None:
-        self.segment.finish(self.at)
 
 
 @pytest.fixture

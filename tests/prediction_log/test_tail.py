@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
+from prediction_log.segment import make_name
 from prediction_log.spool import Spool
 from prediction_log.tail import Tail, read_all
-from tests.prediction_log.segments import locked, put, ship, write
+from tests.prediction_log.segments import Hand, locked, put, ship, write
 
 PAYLOADS = [b"%d" % number + bytes(3000) for number in range(100)]
 
@@ -47,6 +48,17 @@ def test_a_log_is_followed(tmp_path: Path) -> None:
         assert tail.read() == []
         write(folder, [b"another writer"])
         assert tail.read() == [b"another writer"]
+
+
+def test_segments_that_are_full_but_not_yet_put_away_hide_nothing_behind_them(tmp_path: Path) -> None:
+    names = [make_name(number, "a" * 16, number) for number in range(1, 4)]
+    with ExitStack() as ends, closing(Tail(tmp_path)) as tail:
+        hands = [ends.enter_context(closing(Hand(tmp_path, name))) for name in names]
+        for hand in hands[:2]:
+            hand.record(hand.path.name.encode())
+        assert tail.read() == [name.encode() for name in names[:2]]
+        hands[2].record(names[2].encode())
+        assert tail.read() == [names[2].encode()]
 
 
 def test_what_is_deleted_meanwhile_is_read_if_it_was_begun(tmp_path: Path) -> None:
