@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -74,3 +76,8 @@ def refused_entries(refused: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
 def describe(failure: dict[str, str]) -> str:
     """A refusal in one line for the operator."""
     return f"model {failure['name']} version {failure['version']} cannot be served: {failure['reason']}"
+
+
+def backoff_s(failed_starts: int) -> float:
+    """Seconds until the next try: doubled each time up to a limit, after any number of tries (2**1024 is no float)."""
+    return min(BACKOFF_FIRST_S * 2.0 ** min(failed_starts - 1, 10), BACKOFF_MAX_S)

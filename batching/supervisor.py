@@ -25,13 +25,12 @@ from batching.control import ControlChannel
 from batching.counters import Counters, Slot
 from batching.errors import ConnectionLost, StartupFailed
 from batching.fronts import Fronts
-from batching.groups import Group, Plan, describe, refused_entries
+from batching.groups import Group, Plan, backoff_s, describe, refused_entries
 from batching.loop import Loop
 from batching.slots import SLOTS, Slots
 
 log = logging.getLogger("inference.supervisor")
 
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
 # A worker that crashes (rather than reports) before it was ever ready gets so many tries before we give up at start.
 START_TRIES = 3
 STOP_GRACE_S = 1.0
@@ -402,8 +401,3 @@ class Supervisor:
     def _models(self, ready_groups: set[str]) -> list[dict[str, Any]]:
         entries = [one for group in self._groups.values() for one in group.entries(ready=group.name in ready_groups)]
         return entries + refused_entries(self.plan.refused)
-
-
-def backoff_s(failed_starts: int) -> float:
-    """Seconds until the next try: doubled each time up to a limit, after any number of tries (2**1024 is no float)."""
-    return min(BACKOFF_FIRST_S * 2.0 ** min(failed_starts - 1, 10), BACKOFF_MAX_S)

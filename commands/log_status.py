@@ -13,7 +13,7 @@ from typing import Any
 from commands import terminal
 from commands.log_records import Damage, Reading, segments
 from front.settings import Settings
-from prediction_log.aside import FOLDER
+from prediction_log.aside import DEAD
 from prediction_log.segment import UNFINISHED, parse_name
 from prediction_log.sqlstate import StoreError
 from prediction_log.status import read_status
@@ -80,7 +80,7 @@ def waiting(folder: Path) -> dict[str, Any]:
 def set_aside(folder: Path) -> list[dict[str, Any]]:
     """What lies in dead/, by reason: how many, their bytes, and the newest few files, the newest first."""
     found: dict[tuple[str, str, str], list[tuple[float, int, str]]] = {}
-    for path in _visible(folder / FOLDER):
+    for path in _visible(folder / DEAD):
         try:
             told = path.stat()
             found.setdefault(_reason(path), []).append((told.st_mtime, told.st_size, path.name))

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import orjson
 
-FOLDER = "dead"
+DEAD = "dead"
 
 
 class Aside:
     """The dead of one folder, which need not exist yet."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder / FOLDER
+        self._folder = folder / DEAD
 
     def row(self, table: str, row: bytes, sqlstate: str, error: str) -> None:
         """A row that the database refuses, as JSON: `<record id>-<row number>.json`. Raises OSError."""
@@ -31,6 +31,14 @@ class Aside:
     def record(self, payload: bytes) -> None:
         """A record that is whole and yet no record of ours: `<digest>.record`. Raises OSError."""
         self._write(f"{hashlib.sha256(payload).hexdigest()[:32]}.record", payload)
+
+    def damage(self, segment: str, offset: int, data: bytes) -> bool:
+        """Bytes of a segment that are no record: `<segment>-<offset>.bin`. False: they lie there. Raises OSError."""
+        name = f"{segment}-{offset}.bin"
+        if (self._folder / name).exists():
+            return False
+        self._write(name, data)
+        return True
 
     def _write(self, name: str, data: bytes) -> None:
         """A file is there whole or not at all, and on disk before this returns."""

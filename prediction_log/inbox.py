@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from prediction_log.aside import Aside
 from prediction_log.record import decode
-from prediction_log.segment import DEAD, SegmentReader, is_abandoned, sync_data
+from prediction_log.segment import SegmentReader, is_abandoned
 from prediction_log.walk import Batch, Entry, Walk
 
 LOCK = "shipper.lock"
@@ -67,6 +68,7 @@ class Inbox:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.spoilt = 0
+        self._aside = Aside(folder)
         self._walk = Walk(folder, self._set_aside, resume=True)
         self._lock_fd: int | None = None
         self._measured_at = -_MEASURE_S
@@ -180,21 +182,10 @@ class Inbox:
 
     def _set_aside(self, name: str, offset: int, data: bytes) -> bool:
         """Keep damaged bytes, once: their name says which they are. False where there is no room for them yet."""
-        path = self.folder / DEAD / f"{name}-{offset}.bin"
-        if path.exists():
-            return True
-        unfinished = path.with_suffix(".new")
         try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-                file.flush()
-                sync_data(fd)
-            unfinished.rename(path)
+            self.spoilt += self._aside.damage(name, offset, data)
         except OSError:
             return False
-        self.spoilt += 1
         return True
 
 

@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from prediction_log.segment import DEAD, HEADER_BYTES, UNFINISHED, SegmentReader, is_abandoned, parse_name
+from prediction_log.aside import DEAD
+from prediction_log.segment import HEADER_BYTES, UNFINISHED, SegmentReader, is_abandoned, parse_name
 
 
 class Deleted(NamedTuple):

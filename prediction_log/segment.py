@@ -34,7 +34,6 @@ from zlib import crc32
 HEADER_BYTES = 64
 SEAL_BYTES = 16
 LENGTH_AND_CHECKSUM = struct.Struct("<II")
-DEAD = "dead"  # the folder below, for damaged bytes
 UNFINISHED = ".new"  # what the name of a segment ends with while it is being made
 
 _MAGIC = b"predlog1"

@@ -10,11 +10,12 @@ from batching.families import METRICS
 from commands import serve
 from front.exchange import MESSAGES, STATUS
 from front.settings import Settings
+from prediction_log.table import COLUMNS
 from tests.harness import ROOT
 
 README = (ROOT / "README.md").read_text()
 DOCS = runpy.run_path(str(ROOT / "scripts" / "update_docs.py"), run_name="docs")
-NOT_YET = {"UNAUTHORIZED", "FORBIDDEN", "REQUEST_TIMEOUT", "WRONG_HOST", "NOT_IMPLEMENTED", "CLIENT_GONE"}
+NOT_YET = {"UNAUTHORIZED", "FORBIDDEN", "REQUEST_TIMEOUT", "WRONG_HOST", "CLIENT_GONE"}
 
 
 def test_the_settings_table_and_env_example_are_what_the_code_says() -> None:
@@ -38,7 +39,7 @@ def test_every_message_belongs_to_a_code() -> None:
     assert MESSAGES.keys() <= STATUS.keys()
 
 
-@pytest.mark.parametrize("route", ["/health", "/ready", "/metrics", "/models", "/predict", "/classify"])
+@pytest.mark.parametrize("route", ["/health", "/ready", "/metrics", "/models", "/predict", "/classify", "/feedback"])
 def test_every_route_is_in_the_readme(route: str) -> None:
     assert f" {route}`" in README
 
@@ -46,6 +47,16 @@ def test_every_route_is_in_the_readme(route: str) -> None:
 def test_every_metric_is_in_the_readme() -> None:
     missing = [metric.name for metric in METRICS if f"`{metric.name}`" not in README]
     assert missing == []
+
+
+@pytest.mark.parametrize("column", sorted({"id"}.union(*COLUMNS.values())))
+def test_every_column_of_the_log_is_in_the_readme(column: str) -> None:
+    assert f"`{column}`" in README
+
+
+@pytest.mark.parametrize("verb", ["status", "tail", "check", "ship", "replay"])
+def test_every_log_command_is_in_the_readme(verb: str) -> None:
+    assert f"$ inference-server log {verb}" in README
 
 
 def test_exit_codes_are_in_the_readme() -> None:

@@ -22,8 +22,8 @@ import pytest
 
 from batching.client import Answer
 from batching.control import ControlChannel
+from batching.groups import backoff_s
 from batching.slots import OURS, SLOTS
-from batching.supervisor import backoff_s
 from commands.serve import EXIT_MODEL
 from tests.fakes import POISON
 from tests.harness import ROOT, SOON_S, Gate, Supervised, gate, supervised, values, wait_until
