@@ -8,6 +8,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,15 +23,15 @@ from prediction_log.rows import expand
 from prediction_log.tail import read_all
 from tests.batching.test_supervisor_fronts import ask, predict
 from tests.harness import ROOT, SOON_S, Server, fake_http_server, listens, supervised, wait_until
-from tests.postgres import Postgres, postgres_template, running_postgres
+from tests.postgres import Postgres, Template, running_postgres
 
 DOUBLE = {"name": "double"}
 SECRET = "can@ry/50%"  # noqa: S105 - looked for where it must not be
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with postgres_template() as template, running_postgres(template) as running:
+@pytest.fixture
+def postgres(template: Template) -> Iterator[Postgres]:
+    with running_postgres(template) as running:
         running.set_password(SECRET)
         yield running
 
@@ -42,6 +44,13 @@ def rows_of(database: Path, table: str = "inference_logs") -> list[dict[str, Any
             return [dict(row) for row in connection.execute(f"select * from {table} order by id")]  # noqa: S608
         except sqlite3.OperationalError:
             return []
+
+
+def count(postgres: Postgres) -> int:
+    """The rows of inference_logs; none while nobody has made the table."""
+    if postgres.execute("select to_regclass('inference_logs')") == [[None]]:
+        return 0
+    return int(postgres.execute("select count(*) from inference_logs")[0][0])
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:
@@ -178,15 +187,63 @@ def test_the_password_is_in_no_process_but_those_that_need_it(postgres: Postgres
         [DOUBLE], environment={"DATABASE_URL": url}, database_url=url, prediction_log_dir=str(tmp_path / "spool")
     ) as server:
         predict(server, "double", 1)
-        wait_until(lambda: postgres.execute("select 1 from inference_logs"), SOON_S, "the row")
+        wait_until(lambda: count(postgres) == 1, SOON_S, "the row")
         postgres.restart("immediate")
         predict(server, "double", 2)
-        wait_until(lambda: len(postgres.execute("select 1 from inference_logs")) == 2, SOON_S, "the next row")
+        wait_until(lambda: count(postgres) == 2, SOON_S, "the next row")
         for child in psutil.Process(server.pid).children(recursive=True):
             told = " ".join([*child.cmdline(), *child.environ().values(), child.name()])
             assert not any(secret in told for secret in secrets), child.cmdline()
         shown = json.dumps([ask(server, "GET", path).body for path in ("/ready", "/models")])
         assert not any(secret in text for text in (server.log, shown) for secret in secrets)
+
+
+HOSTILE = {
+    "NUL": b'{"features": ["\\u0000"]}',
+    "raw NUL": b'{"features": ["\x00"]}',
+    "lone surrogate": b'{"features": ["\\ud800"]}',
+    "emoji": '{"features": ["\N{PILE OF POO}"]}'.encode(),
+    "quote": b'{"features": ["\'; drop table inference_logs; --"]}',
+    "25 digits": b'{"features": [1234567890123456789012345]}',
+    "controls": b'{"features": ["\x01\x1b[31m\x7f"]}',
+    "backslashes": b'{"features": ["\\\\\\\\copy"]}',
+    "no UTF-8": b"\xff\xfe{",
+    "deep": b"[" * 2000,
+    "5 MB of text": b'{"features": ["' + b"x" * 5_000_000 + b'"]}',
+}
+
+
+def test_hostile_bodies_land_and_the_next_rows_are_right(postgres: Postgres, tmp_path: Path) -> None:
+    with fake_http_server(
+        [DOUBLE],
+        database_url=postgres.url(password=SECRET),
+        prediction_log_dir=str(tmp_path / "spool"),
+        prediction_log_refusal_sample=1.0,
+    ) as server:
+        statuses = {}
+        for index, body in enumerate(HOSTILE.values()):
+            request = urllib.request.Request(f"{server.url}/predict/double", body, {"X-Request-Id": f"hostile-{index}"})
+            try:
+                with urllib.request.urlopen(request, timeout=SOON_S) as reply:
+                    statuses[f"hostile-{index}"] = reply.status
+            except urllib.error.HTTPError as refusal:
+                with refusal:
+                    statuses[f"hostile-{index}"] = refusal.code
+            assert predict(server, "double", index).status == 200
+        wait_until(lambda: count(postgres) == 2 * len(HOSTILE), SOON_S, "all rows")
+        told = postgres.execute("select request_id, status from inference_logs where request_id like 'hostile-%'")
+        assert dict(told) == statuses
+        assert set(statuses.values()) == {200, 400}  # 25 digits are a float
+        kept = dict(postgres.execute("select request_id, features from inference_logs where status = 400"))
+        assert json.loads(kept["hostile-4"]) == {"features": ["'; drop table inference_logs; --"]}
+        assert json.loads(kept["hostile-3"]) == {"features": ["\N{PILE OF POO}"]}
+        whole = postgres.execute("select features from inference_logs where request_id = 'hostile-5'")
+        assert whole == [["[1234567890123456789012345]"]]
+        right = postgres.execute(
+            "select prediction from inference_logs where status = 200 and request_id not like 'hostile-%' order by 1"
+        )
+        assert right == [[2.0 * index] for index in range(len(HOSTILE))]
+        assert not (tmp_path / "spool" / "dead").exists()
 
 
 def test_a_front_does_without_sqlalchemy() -> None:
