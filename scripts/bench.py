@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".bench"
 DUMMY = ROOT / "models" / "dummy_model.keras"
 ROUNDS, SECONDS, PICTURE_SECONDS, IDLE_SECONDS = 5, 3, 10, 5.0
-# Ratios near 1 need many pairs.
-LOG_ROUNDS, LOG_SECONDS = 10, 2
+# Ratios near 1 need many pairs, and short ones where the machine drifts within seconds.
+LOG_ROUNDS, LOG_SECONDS = 20, 1
 # A quick leg with 64 pictures under way has to be long enough for one batch of them.
 QUICK_PICTURE_SECONDS, QUICK_LOOP_SECONDS, QUICK_IDLE_SECONDS = 4, 0.2, 0.5
 
