@@ -26,6 +26,8 @@ from prediction_log.shipper import Shipper
 STOP_S = 2.0
 LOCK_RETRY_S = 1.0
 SWITCH_S = 0.0005
+# Whoever waits for an answer comes first: rows can wait a little.
+NICENESS = 10
 
 
 class Told:
@@ -72,6 +74,7 @@ def main(control_fd: int) -> None:
     control = ControlChannel(socket.socket(fileno=control_fd))
     hello, (life_fd, counters_fd) = control.wait()
     exit_with_parent(socket.socket(fileno=life_fd))
+    os.nice(NICENESS)
     # Two threads share the interpreter: one makes rows, one waits for the database, and wakes often for a moment.
     sys.setswitchinterval(SWITCH_S)
     told = Told(control, Counters.attach(counters_fd).slot(hello["slot"]))

@@ -23,6 +23,7 @@ from front.settings import Settings
 from models.contract import Contract
 from models.dialects import native
 from models.forms import ROWS
+from models.schema import Compiled
 from prediction_log.journal import Journal
 from prediction_log.record import Captured
 from prediction_log.spool import Spool
@@ -40,6 +41,18 @@ class Features(NamedTuple):
     truncated: bool = False
 
 
+class Way(NamedTuple):
+    """How the answers of one model version through one endpoint are logged. compiled: as of which contract.
+
+    whole: all of them, inputs and outputs as they came and go, up to that many bytes each; 0 where each must be looked
+    at.
+    """
+
+    compiled: Compiled | None
+    subject: bytes
+    whole: int
+
+
 class Recorder:
     """The log of one application. Threads may share it.
 
@@ -55,7 +68,7 @@ class Recorder:
         self._value_bytes = settings.prediction_log_value_bytes
         self._half = max((journal.capacity - _RECORD_HEAD_BYTES) // 2, 0)
         self._slot = slot
-        self._subjects: dict[tuple[str, str, str, str | None, str | None], bytes] = {}
+        self._ways: dict[tuple[str, str, str, bool, str | None], Way] = {}
 
     def features(self, entry: Entry, request: native.Request | None, body: bytes) -> Features:
         """What is kept of a request's inputs; may take long where a large body must be hashed.
@@ -81,8 +94,21 @@ class Recorder:
         total_s: float,
     ) -> bool:
         """Log an answer before it leaves; False when it could not be. `features`: None to capture them now."""
+        way = self._ways.get((entry.name, entry.version, endpoint, request.many, request.value_key))
+        if way is None or way.compiled is not entry.compiled:
+            way = self._way(entry, endpoint, request.value_key, many=request.many)
+        one = outcomes[0]
+        if (
+            len(body) <= way.whole
+            and len(answer) <= way.whole
+            and len(outcomes) == 1
+            and features is None
+            and isinstance(one, Answer)
+        ):
+            total_us = int(total_s * 1e6)
+            return self.journal.answer(way.subject, request_id, request.count, total_us, one[1:], body, answer)
         contract = entry.contract
-        fraction = self._sample if contract is None or contract.log.sample is None else contract.log.sample
+        fraction = self._fraction_of(contract)
         if fraction < 1 and random.random() >= fraction:  # noqa: S311 - a sample, no secret
             self._leave_out(200, request.count)
             return True
@@ -96,7 +122,7 @@ class Recorder:
         items = tuple([(one.queue_us, one.compute_us, one.batch_rows, one.batch) for one in _answers(outcomes)])
         return self.journal.prediction(
             request_id,
-            subject=self._subject(entry, endpoint, request),
+            subject=way.subject,
             status=200,
             rows=request.count,
             total_us=int(total_s * 1e6),
@@ -131,7 +157,7 @@ class Recorder:
         kind, value, truncated = features or self.features(entry, None, body)
         return self.journal.prediction(
             request_id,
-            subject=self._subject(entry, endpoint, None),
+            subject=self._way(entry, endpoint, None, many=False).subject,
             status=status,
             code=code,
             total_us=int(total_s * 1e6),
@@ -144,14 +170,22 @@ class Recorder:
     def _leave_out(self, status: int, rows: int) -> None:
         self._slot.counter("inference_log_rows_left_out_total", status=status).add(rows)
 
-    def _subject(self, entry: Entry, endpoint: str, request: native.Request | None) -> bytes:
-        rows, value = (ROWS if request.many else None, request.value_key) if request else (None, None)
-        key = (entry.name, entry.version, endpoint, rows, value)
-        subject = self._subjects.get(key)
-        if subject is None:
-            told = {"model": entry.name, "version": entry.version, "dialect": "native", "endpoint": endpoint}
-            subject = self._subjects[key] = orjson.dumps({**told, "rows": rows, "value": value})
-        return subject
+    def _way(self, entry: Entry, endpoint: str, value_key: str | None, *, many: bool) -> Way:
+        told = {"model": entry.name, "version": entry.version, "dialect": "native", "endpoint": endpoint}
+        subject = orjson.dumps({**told, "rows": ROWS if many else None, "value": value_key})
+        contract = entry.contract
+        plain = (
+            contract is not None
+            and not contract.log.omit
+            and self._capture_of(contract) in ("auto", "full")
+            and self._fraction_of(contract) == 1
+        )
+        way = Way(entry.compiled, subject, min(self._value_bytes, self._half) if plain else 0)
+        self._ways[entry.name, entry.version, endpoint, many, value_key] = way
+        return way
+
+    def _fraction_of(self, contract: Contract | None) -> float:
+        return self._sample if contract is None or contract.log.sample is None else contract.log.sample
 
     def _capture_of(self, contract: Contract | None) -> str:
         return self._capture if contract is None or contract.log.capture is None else contract.log.capture

@@ -6,7 +6,7 @@ Owns that nothing here can fail a request. Knows neither where the spool's bytes
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from prediction_log.record import Captured, Encoder, Kind
@@ -47,26 +47,46 @@ class Journal:
         """The end: the spool is left as its reader wants it."""
         self._spool.close()
 
-    def prediction(self, request_id: str, *, rows: int = 1, **fields: Any) -> bool:
+    def prediction(self, request_id: str, **fields: Any) -> bool:
         """Remember a request and its answer; the fields are those of `Encoder.encode`. False: it was dropped."""
-        return self._append(Kind.PREDICTION, request_id, rows, fields)
+        return self._append(Kind.PREDICTION, request_id, fields)
+
+    def answer(
+        self,
+        subject: bytes,
+        request_id: str,
+        rows: int,
+        total_us: int,
+        timing: Sequence[int],
+        body: bytes,
+        answer: bytes,
+    ) -> bool:
+        """Remember an answer of one item; the arguments are those of `Encoder.encode_answer`. False: it was dropped."""
+        try:
+            made = self._encoder.encode_answer(subject, request_id, rows, total_us, timing, body, answer)
+            if self._spool.append(made):
+                self._written(rows)
+                return True
+        except Exception as error:  # noqa: BLE001 - an answer is worth more than its record
+            self._complain(error)
+        self._dropped(rows)
+        return False
 
     def feedback(self, request_id: str, row: int, label_json: bytes) -> bool:
         """Remember what the right answer of a row would have been, any JSON value. False: it was dropped."""
         features = b'{"row":%d,"label":%b}' % (row, label_json)
-        return self._append(Kind.FEEDBACK, request_id, 1, {"features_are": Captured.BODY, "features": features})
+        return self._append(Kind.FEEDBACK, request_id, {"features_are": Captured.BODY, "features": features})
 
-    def _append(self, kind: Kind, request_id: str, rows: int, fields: dict[str, Any]) -> bool:
+    def _append(self, kind: Kind, request_id: str, fields: dict[str, Any]) -> bool:
+        rows = fields.get("rows", 1)
         try:
-            appended = self._spool.append(self._encoder.encode(kind, request_id, rows=rows, **fields))
-        except Exception as error:  # noqa: BLE001 - an answer is worth more than its record
-            appended = False
+            if self._spool.append(self._encoder.encode(kind, request_id, **fields)):
+                self._written(rows)
+                return True
+        except Exception as error:  # noqa: BLE001 - as above
             self._complain(error)
-        if appended:
-            self._written(rows)
-        else:
-            self._dropped(rows)
-        return appended
+        self._dropped(rows)
+        return False
 
     def _complain(self, error: Exception) -> None:
         """Say it once: the counter says how often. Not what the error says, which may hold a client's data."""

@@ -62,6 +62,13 @@ def test_an_answer_is_a_record_in_the_spool(written: Written) -> None:
     assert written.counts == {"written": 3, "dropped": 0}
 
 
+def test_an_answer_of_one_item_is_a_record_in_the_spool(written: Written) -> None:
+    assert written.journal.answer(b"{}", "r-1", 3, 1500, (1, 2, 3, 4), b"body", b"answer")
+    record = decode(written.spool.payloads[0])
+    assert (record.status, record.rows, record.items, record.features) == (200, 3, ((1, 2, 3, 4),), b"body")
+    assert written.counts == {"written": 3, "dropped": 0}
+
+
 def test_feedback_is_a_record_in_the_spool(written: Written) -> None:
     assert written.journal.feedback("r-1", 2, b'"cat"')
     record = decode(written.spool.payloads[0])
@@ -74,7 +81,8 @@ def test_what_the_spool_cannot_take_is_counted_as_dropped(written: Written) -> N
     written.spool.is_full = True
     assert not written.journal.prediction("r-1", rows=5)
     assert not written.journal.feedback("r-1", 0, b"1")
-    assert written.counts == {"written": 0, "dropped": 6}
+    assert not written.journal.answer(b"{}", "r-1", 2, 0, (1, 2, 3, 4), b"", b"")
+    assert written.counts == {"written": 0, "dropped": 8}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +104,8 @@ def test_what_cannot_be_a_record_is_dropped_and_said_once(
 def test_a_defect_of_the_spool_fails_nobody(written: Written) -> None:
     written.spool.error = OSError("no such disk")
     assert not written.journal.prediction("r-1", rows=2)
-    assert written.counts == {"written": 0, "dropped": 2}
+    assert not written.journal.answer(b"{}", "r-1", 3, 0, (1, 2, 3, 4), b"", b"")
+    assert written.counts == {"written": 0, "dropped": 5}
 
 
 def test_the_end_and_the_largest_record_are_the_spools(written: Written) -> None:

@@ -51,6 +51,31 @@ def test_what_was_encoded_comes_back(kind: Kind, request_id: str, told: dict[str
     assert before_us <= record.created_us <= time.time_ns() // 1000
 
 
+@given(TEXT, st.binary(max_size=60), st.integers(1, 99), st.integers(0, 2**33), TIMING, st.binary(), st.binary())
+def test_the_short_way_to_encode_an_answer_says_the_same(
+    request_id: str, subject: bytes, rows: int, total_us: int, timing: Timing, body: bytes, answer: bytes
+) -> None:
+    encoder = Encoder()
+    short = decode(encoder.encode_answer(subject, request_id, rows, total_us, timing, body, answer))
+    long = decode(
+        encoder.encode(
+            Kind.PREDICTION,
+            request_id,
+            subject=subject,
+            status=200,
+            rows=rows,
+            total_us=total_us,
+            items=(timing,),
+            features_are=Captured.BODY,
+            features=body,
+            outputs_are=Captured.BODY,
+            outputs=answer,
+        )
+    )
+    assert short.key != long.key
+    assert short == long._replace(key=short.key, created_us=short.created_us)
+
+
 def test_a_key_is_a_uuid_of_version_7_and_begins_with_the_time() -> None:
     record = decode(Encoder().encode(Kind.PREDICTION, "a"))
     key = uuid.UUID(bytes=record.key)
