@@ -8,8 +8,6 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from prediction_log.journal import Journal
-
 from batching.blocking import BlockingClient
 from batching.control import ControlChannel
 from batching.errors import BatchingError, NoWorker
@@ -17,6 +15,7 @@ from front.catalog import cataloguer
 from front.exchange import error_response, request_id
 from front.halves import REASONS
 from front.recorder import open_journal
+from prediction_log.journal import Journal
 
 FIRST_SNAPSHOT_S = 5.0
 

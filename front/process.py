@@ -9,8 +9,6 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from prediction_log.journal import Journal
-
 from batching.client import Client
 from batching.control import ControlChannel
 from batching.counters import Counters
@@ -20,6 +18,7 @@ from front.exchange import parser_error
 from front.loop import Front
 from front.recorder import open_journal
 from front.settings import Settings
+from prediction_log.journal import Journal
 
 
 def main(control_fd: int, create_app: Callable[[Settings, Any, Journal | None], Any]) -> None:
