@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
 import sys
 import urllib.request
@@ -122,14 +121,11 @@ def test_a_changed_model_is_reported_by_exactly_the_rows_that_it_changes(world: 
 
 
 def test_pictures_that_were_kept_whole_agree_with_the_version_that_answered_them(
-    world: World, demo_models: Path
+    world: World, demo_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["replay", "--since", "1h", "--model", "digits", "--against", "1"]
-    os.environ["MODEL_DIR"] = str(demo_models)
-    try:
-        done = log(*words, url=world.url)
-    finally:
-        del os.environ["MODEL_DIR"]
+    monkeypatch.setenv("MODEL_DIR", str(demo_models))
+    done = log(*words, url=world.url)
     assert done.code == 0, done
     assert "10 (100.00%)" in done.out
     assert "0 of 10" in done.out
@@ -259,9 +255,10 @@ def test_the_rows_of_a_local_log_are_chosen_by_model_time_and_version(tmp_path: 
     ],
 )
 def test_a_version_that_is_not_there_is_refused_in_one_line(
-    against: str, code: int, words: str, demo_models: Path, tmp_path: Path
+    against: str, code: int, words: str, demo_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     against = against.replace("{models}", str(demo_models))
+    monkeypatch.setenv("MODEL_DIR", str(demo_models))
     done = log("replay", "--since", "1h", "--model", "mine", "--against", against, folder=tmp_path)
     assert (done.code, done.err.count("\n")) == (code, 1)
     assert words in done.err

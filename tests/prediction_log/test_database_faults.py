@@ -189,18 +189,13 @@ def test_a_full_disk_is_waited_for(postgres: Postgres, store: Store) -> None:
 
 
 CONFIGURATIONS: dict[str, tuple[str, str, str]] = {
-    "a table that is gone": (
-        "ALTER TABLE inference_logs RENAME TO away",
-        "ALTER TABLE away RENAME TO inference_logs",
-        "42P01",
-    ),
     "a column that is gone": (
         "ALTER TABLE inference_logs RENAME batch_id TO away",
         "ALTER TABLE inference_logs RENAME away TO batch_id",
         "42703",
     ),
     "an index that is gone": (
-        "DROP INDEX inference_logs_record",
+        "DROP INDEX inference_logs_record_id_row_number_idx",
         "CREATE UNIQUE INDEX ON inference_logs (record_id, row_number)",
         "42P10",
     ),
@@ -210,6 +205,15 @@ CONFIGURATIONS: dict[str, tuple[str, str, str]] = {
         "42501",
     ),
 }
+
+
+def test_a_table_that_was_put_away_is_made_anew(postgres: Postgres, store: Store) -> None:
+    store.insert("predictions", predictions(1))
+    postgres.execute("ALTER TABLE inference_logs RENAME TO last_year")
+    assert failure(store.insert, "predictions", predictions(2)).said == ("configuration", "42P01")
+    store.prepare()
+    assert store.insert("predictions", predictions(2, 2)) == 1
+    assert postgres.execute("SELECT count(*) FROM last_year") == [[1]]
 
 
 @pytest.mark.parametrize(("fault", "cure", "sqlstate"), CONFIGURATIONS.values(), ids=CONFIGURATIONS)

@@ -104,8 +104,11 @@ def test_reading_says_what_is_wrong_as_well(postgres: Postgres, store: Store) ->
 @pytest.mark.parametrize(
     ("question", "index"),
     [
-        ("model = 'dummy' AND created_at >= now() - interval '1 hour' ORDER BY created_at", "inference_logs_model"),
-        ("request_id = 'request-7'", "inference_logs_request"),
+        (
+            "model = 'dummy' AND created_at >= now() - interval '1 hour' ORDER BY created_at",
+            "inference_logs_model_created_at_idx",
+        ),
+        ("request_id = 'request-7'", "inference_logs_request_id_idx"),
     ],
 )
 def test_common_questions_have_an_index(postgres: Postgres, store: Store, question: str, index: str) -> None:
