@@ -42,9 +42,7 @@ BATCH_BYTES = 8 << 20
 READ_BATCHES = 10
 READ_BYTES = 16 << 20
 STEP_S = 0.5  # whoever wants us to stop must be heard
-PAUSE_S = 0.2  # between looks while nothing comes
-# While rows come: more together cost less each, but a long burst holds up, on a small machine, whoever is answered.
-BUSY_PAUSE_S = 0.05
+PAUSE_S = 0.2  # a row costs less the more come together; it waits that long for others
 RETRY_MIN_S = 0.1
 RETRY_MAX_S = 5.0
 CONFIGURATION_S = 30.0
@@ -189,7 +187,7 @@ class Shipper:
         self._report.damaged(held.damaged)
         self._status.succeeded(held.shipped, held.quarantined, held.damaged)
         is_full = held.unpacked == self._read_records or held.batch.bytes > READ_BYTES // 2
-        return 0.0 if is_full else BUSY_PAUSE_S
+        return 0.0 if is_full else PAUSE_S
 
     def _insert(self, held: _Held) -> None:
         """Do the next statement of a batch, or find out that it must be done in halves. Raises as `Store.insert`."""

@@ -16,7 +16,7 @@ import pytest
 
 from prediction_log.database import Store
 from prediction_log.inbox import Inbox
-from prediction_log.shipper import BUSY_PAUSE_S, CONFIGURATION_S, DELETE_ROWS, PAUSE_S, Shipper
+from prediction_log.shipper import CONFIGURATION_S, DELETE_ROWS, PAUSE_S, Shipper
 from prediction_log.spool import Spool
 from prediction_log.sqlstate import StoreError
 from prediction_log.status import read_status
@@ -129,7 +129,7 @@ def _refuses(*numbers: int) -> Callable[[Sequence[bytes]], Exception | None]:
 
 def test_each_row_lands_once_and_is_counted_then(bench: Bench) -> None:
     fill(bench.folder, 2500)
-    assert bench.steps(4) == [0.0, 0.0, BUSY_PAUSE_S, PAUSE_S]
+    assert bench.steps(4) == [0.0, 0.0, PAUSE_S, PAUSE_S]
     assert bench.store.sizes == [100] * 25
     assert sorted(bench.store.ids()) == sorted(f"r{number}" for number in range(2500))
     assert bench.told.rows == 2500
@@ -189,7 +189,7 @@ def test_a_record_that_cannot_be_read_is_set_aside_alone(bench: Bench) -> None:
 def test_what_time_may_heal_is_tried_again_ever_more_seldom(bench: Bench) -> None:
     fill(bench.folder, 10)
     bench.store.fail = _fails(9, REFUSED)
-    assert bench.steps(10) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, BUSY_PAUSE_S]
+    assert bench.steps(10) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, PAUSE_S]
     assert bench.told.sqlstates == ["53100"] * 9
     assert bench.told.conditions == [str(REFUSED), None]
     assert (bench.told.rows, len(bench.store.ids())) == (10, 10)
@@ -207,7 +207,7 @@ def test_after_a_success_it_begins_with_short_waits_again(bench: Bench) -> None:
 def test_what_somebody_must_heal_is_tried_each_30_seconds_and_said(bench: Bench) -> None:
     fill(bench.folder, 10)
     bench.store.fail = _fails(3, MISSING)
-    assert bench.steps(4) == [CONFIGURATION_S] * 3 + [BUSY_PAUSE_S]
+    assert bench.steps(4) == [CONFIGURATION_S] * 3 + [PAUSE_S]
     assert bench.store.prepared == 4, "a table that is gone is made again"
     assert bench.told.conditions == [str(MISSING), None]
     assert len(bench.store.ids()) == 10
@@ -216,7 +216,7 @@ def test_what_somebody_must_heal_is_tried_each_30_seconds_and_said(bench: Bench)
 def test_a_defect_is_tried_again_and_says_nothing_of_the_rows(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     fill(bench.folder, 10)
     bench.store.fail = _fails(2, RuntimeError("r7 is secret"))
-    assert bench.steps(3) == [0.1, 0.2, BUSY_PAUSE_S]
+    assert bench.steps(3) == [0.1, 0.2, PAUSE_S]
     assert len(bench.store.ids()) == 10
     assert "RuntimeError" in caplog.text
     assert "secret" not in caplog.text
