@@ -246,6 +246,50 @@ def test_hostile_bodies_land_and_the_next_rows_are_right(postgres: Postgres, tmp
         assert not (tmp_path / "spool" / "dead").exists()
 
 
+def counted(server: Server, name: str) -> int:
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=SOON_S) as reply:
+        (line,) = [line for line in reply.read().decode().splitlines() if line.startswith(f"{name} ")]
+    return int(float(line.split()[1]))
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_a_full_spool_costs_log_entries_that_are_counted_and_no_answers(
+    postgres: Postgres, tmp_path: Path, required: bool
+) -> None:
+    rows = 500
+    with fake_http_server(
+        [DOUBLE],
+        database_url=postgres.url(password=SECRET),
+        prediction_log_dir=str(tmp_path / "spool"),
+        prediction_log_max_bytes=1 << 20,
+        prediction_log_required=required,
+        fronts=1,
+    ) as server:
+        postgres.stop()
+        statuses: list[int] = []
+
+        def predict_many() -> str | None:
+            """Ask once more; why answers are not logged, once they are not."""
+            body = {"instances": [[float(len(statuses))]] * rows}
+            statuses.append(ask(server, "POST", "/predict/double", body).status)
+            return next((text for text in degraded(server) if text.startswith("answers are not logged")), None)
+
+        why = wait_until(predict_many, 60.0, "the spool is full")
+        assert why == "answers are not logged: the spool holds as much as it may"
+        for _ in range(20):
+            predict_many()
+        answered = statuses.count(200)
+        assert set(statuses) == ({200, 503} if required else {200})
+        written = counted(server, "inference_log_rows_written_total")
+        dropped = counted(server, "inference_log_rows_dropped_total")
+        assert written + dropped == rows * len(statuses)
+        assert written == rows * answered if required else dropped > 0
+        postgres.start()
+        wait_until(lambda: not degraded(server), SOON_S, "all is well again")
+        assert predict(server, "double", 1).status == 200
+        wait_until(lambda: count(postgres) == written + 1, SOON_S, "all that was written, and the next")
+
+
 def test_a_front_does_without_sqlalchemy() -> None:
     code = "import front.process, front.attach, sys; sys.exit('sqlalchemy' in sys.modules or 'pg8000' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
