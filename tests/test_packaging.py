@@ -162,3 +162,10 @@ def test_a_foreign_package_of_the_same_name_is_named_in_one_line(how: list[str],
     assert done.returncode == 1
     assert "needs its own package 'models', but Python finds another one first" in done.stderr.splitlines()[-1]
     assert how[0] == "-c" or len(done.stderr.splitlines()) == 1
+
+
+def test_nothing_that_is_made_is_kept_in_the_repository() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert listed.stdout == ""
