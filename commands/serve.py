@@ -90,12 +90,8 @@ def serve(settings: Settings) -> int:
             plan = make_plan(settings)
             listener = listen(settings)
             chores = held.enter_context(owned_spool(settings))
-        except ValueError as error:
-            return _fail(EXIT_USAGE, str(error))
-        except LoadError as error:
-            return _fail(EXIT_MODEL, error.reason)
-        except OSError as error:
-            return _fail(EXIT_ADDRESS, f"cannot listen on {settings.host} port {settings.port}: {error.strerror}")
+        except (ValueError, LoadError, OSError) as error:
+            return _cannot_start(error, f"on {settings.host} port {settings.port}")
         print(f"listening on {url_of(listener)}", flush=True)
         return _run(Supervisor(plan, listener=listener, on_ready=on_ready, chores=chores))
 
@@ -109,12 +105,8 @@ def serve_workers(settings: Settings) -> int:
             plan = make_plan(settings)
             chores = held.enter_context(owned_spool(settings))
             listener = listen_at(settings.worker_socket)
-        except ValueError as error:
-            return _fail(EXIT_USAGE, str(error))
-        except LoadError as error:
-            return _fail(EXIT_MODEL, error.reason)
-        except OSError as error:
-            return _fail(EXIT_ADDRESS, f"cannot listen at {settings.worker_socket}: {error.strerror or error}")
+        except (ValueError, LoadError, OSError) as error:
+            return _cannot_start(error, f"at {settings.worker_socket}")
         print(f"workers at {settings.worker_socket}", flush=True)
         try:
             return _run(Supervisor(plan, attach_listener=listener, on_ready=_say_ready, chores=chores))
@@ -141,6 +133,15 @@ def serve_embedded(fd: int) -> int:
 
 def _say_ready(_models: list[dict[str, Any]]) -> None:
     print("ready", flush=True)
+
+
+def _cannot_start(error: ValueError | LoadError | OSError, where: str) -> int:
+    """The exit code of a server that found no sense in its settings, no model, or its address taken."""
+    if isinstance(error, LoadError):
+        return _fail(EXIT_MODEL, error.reason)
+    if isinstance(error, OSError):
+        return _fail(EXIT_ADDRESS, f"cannot listen {where}: {error.strerror or error}")
+    return _fail(EXIT_USAGE, str(error))
 
 
 def _run(supervisor: Supervisor) -> int:

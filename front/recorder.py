@@ -94,19 +94,12 @@ class Recorder:
         total_s: float,
     ) -> bool:
         """Log an answer before it leaves; False when it could not be. `features`: None to capture them now."""
-        way = self._ways.get((entry.name, entry.version, endpoint, request.many, request.value_key))
-        if way is None or way.compiled is not entry.compiled:
-            way = self._way(entry, endpoint, request.value_key, many=request.many)
-        one = outcomes[0]
-        if (
-            len(body) <= way.whole
-            and len(answer) <= way.whole
-            and len(outcomes) == 1
-            and features is None
-            and isinstance(one, Answer)
-        ):
+        way = self._way(entry, endpoint, request.value_key, many=request.many)
+        # What a batch said of each item beside its outputs: microseconds queued and computed, its rows and number.
+        items = tuple([one[1:] for one in outcomes if isinstance(one, Answer)])
+        if len(body) <= way.whole and len(answer) <= way.whole and len(items) == 1 and features is None:
             total_us = int(total_s * 1e6)
-            return self.journal.answer(way.subject, request_id, request.count, total_us, one[1:], body, answer)
+            return self.journal.answer(way.subject, request_id, request.count, total_us, items[0], body, answer)
         contract = entry.contract
         fraction = self._fraction_of(contract)
         if fraction < 1 and random.random() >= fraction:  # noqa: S311 - a sample, no secret
@@ -119,7 +112,6 @@ class Recorder:
             outputs_are, answer, truncated = Captured.SHARED, b'{"bytes":%d}' % len(answer), True
         elif capture == "none":
             outputs_are, answer = Captured.NOTHING, b""
-        items = tuple([(one.queue_us, one.compute_us, one.batch_rows, one.batch) for one in _answers(outcomes)])
         return self.journal.prediction(
             request_id,
             subject=way.subject,
@@ -171,6 +163,11 @@ class Recorder:
         self._slot.counter("inference_log_rows_left_out_total", status=status).add(rows)
 
     def _way(self, entry: Entry, endpoint: str, value_key: str | None, *, many: bool) -> Way:
+        """Made once for each contract."""
+        key = (entry.name, entry.version, endpoint, many, value_key)
+        way = self._ways.get(key)
+        if way is not None and way.compiled is entry.compiled:
+            return way
         told = {"model": entry.name, "version": entry.version, "dialect": "native", "endpoint": endpoint}
         subject = orjson.dumps({**told, "rows": ROWS if many else None, "value": value_key})
         contract = entry.contract
@@ -180,8 +177,7 @@ class Recorder:
             and self._capture_of(contract) in ("auto", "full")
             and self._fraction_of(contract) == 1
         )
-        way = Way(entry.compiled, subject, min(self._value_bytes, self._half) if plain else 0)
-        self._ways[entry.name, entry.version, endpoint, many, value_key] = way
+        way = self._ways[key] = Way(entry.compiled, subject, min(self._value_bytes, self._half) if plain else 0)
         return way
 
     def _fraction_of(self, contract: Contract | None) -> float:
@@ -232,10 +228,6 @@ def open_journal(
 
     made = Spool(Path(spool["folder"]), max_bytes=spool["max_bytes"], sync=spool["sync"], on_condition=tell)
     return Journal(made, written.add, dropped.add)
-
-
-def _answers(outcomes: Sequence[Outcome]) -> list[Answer]:
-    return [outcome for outcome in outcomes if isinstance(outcome, Answer)]
 
 
 def _is_text(body: bytes) -> bool:

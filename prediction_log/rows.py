@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -141,21 +142,34 @@ def _timing(item: Timing) -> bytes:
 # ---------------------------------------------------------------------------------------------- what each row has
 
 
-def _features(record: Record, subject: _Subject) -> list[bytes]:
-    """Each row's features: JSON text in a JSON string."""
-    kind, data, rows = record.features_are, record.features, record.rows
+def _each(
+    kind: int, data: bytes, rows: int, split: Callable[[Any], Any], show: Callable[[Any], bytes], nothing: bytes
+) -> list[bytes]:
+    """What `show` makes of each row's part of `data`, `nothing` where there is none.
+
+    split: a body's parts, one for each row; may raise KeyError or TypeError for a body of another shape.
+    """
     if kind == _NOTHING:
-        return [_NULL] * rows
+        return [nothing] * rows
     try:
         value = _loads(data)
         if kind == _SHARED:
-            return [_nested(value)] * rows
-        values = _sent(value, subject) if kind == _BODY else value
+            return [show(value)] * rows
+        values = split(value) if kind == _BODY else value
         if type(values) is list and len(values) == rows:
-            return [_nested(value) for value in values]
+            return [show(value) for value in values]
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    return [_nested(data.decode(errors="replace"))] + [_NULL] * (rows - 1)
+    return [show(data.decode(errors="replace"))] + [nothing] * (rows - 1)
+
+
+def _features(record: Record, subject: _Subject) -> list[bytes]:
+    """Each row's features: JSON text in a JSON string."""
+
+    def split(body: Any) -> Any:
+        return _sent(body, subject)
+
+    return _each(record.features_are, record.features, record.rows, split, _nested, _NULL)
 
 
 def _sent(body: Any, subject: _Subject) -> Any:
@@ -166,19 +180,11 @@ def _sent(body: Any, subject: _Subject) -> Any:
 
 def _answers(record: Record) -> list[bytes]:
     """Each row's columns about its answer."""
-    kind, data, rows = record.outputs_are, record.outputs, record.rows
-    if kind == _NOTHING:
-        return [_NO_ANSWER] * rows
-    try:
-        value = _loads(data)
-        if kind == _SHARED:
-            return [_answer(value)] * rows
-        values = _answered(value, rows) if kind == _BODY else value
-        if type(values) is list and len(values) == rows:
-            return [_answer(value) for value in values]
-    except (ValueError, TypeError, RecursionError):
-        pass
-    return [_answer(data.decode(errors="replace"))] + [_NO_ANSWER] * (rows - 1)
+
+    def split(body: Any) -> Any:
+        return _answered(body, record.rows)
+
+    return _each(record.outputs_are, record.outputs, record.rows, split, _answer, _NO_ANSWER)
 
 
 def _answered(body: Any, rows: int) -> Any:
