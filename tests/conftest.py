@@ -1,5 +1,5 @@
 """What all tests share: no process outlives them, and Hypothesis does not time them on a busy machine. What several
-folders share: the demo models, and real digits that they have never seen.
+folders share: the demo models, real digits that they have never seen, and what a PostgreSQL begins as.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.harness import ROOT
+from tests.postgres import Template, postgres_template
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
@@ -58,3 +59,10 @@ def held_out_digits() -> list[tuple[bytes, int]]:
         Image.fromarray((digit.reshape(8, 8) * 255).round().astype(np.uint8)).save(out, "PNG")
         found.append((out.getvalue(), int(number)))
     return found
+
+
+@pytest.fixture(scope="session")
+def template() -> Iterator[Template]:
+    """The data folder that every PostgreSQL begins as."""
+    with postgres_template() as made:
+        yield made

@@ -9,14 +9,7 @@ from pathlib import Path
 import pytest
 
 from prediction_log.database import Store
-from tests.postgres import Postgres, Template, postgres_template, running_postgres
-
-
-@pytest.fixture(scope="session")
-def template() -> Iterator[Template]:
-    """The data folder that every server begins as."""
-    with postgres_template() as made:
-        yield made
+from tests.postgres import Postgres, Template, running_postgres
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ import pytest
 from prediction_log.database import Store
 from prediction_log.shipper import BATCH_ROWS, READ_BATCHES
 from tests.harness import SOON_S, Server, fake_http_server, wait_until
-from tests.postgres import Postgres, postgres_template, running_postgres
+from tests.postgres import Postgres, Template, running_postgres
 from tests.prediction_log.clients import Asked, Clients
 from tests.prediction_log.faults import (
     DISK_FULL,
@@ -56,8 +56,8 @@ Row = tuple[str, int, str | None, str, float | None]
 
 
 @pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    with postgres_template() as template, running_postgres(template) as running:
+def postgres(template: Template) -> Iterator[Postgres]:
+    with running_postgres(template) as running:
         with closing(Store(running.url())) as store:
             store.prepare()
         yield running

@@ -24,8 +24,8 @@ from commands.replay_rows import LoggedRow, chosen, from_folder
 from inference_server import InferenceServer
 from models.contract import Contract, Tensor
 from models.errors import BadInput, TooLarge
+from tests.commands.log_program import log, rows_so_far, writer
 from tests.harness import SOON_S, wait_until
-from tests.log_program import log, rows_so_far, writer
 
 ROWS, BODY, CHANGED = 10_000, 100, 137
 MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)

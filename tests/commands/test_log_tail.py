@@ -14,8 +14,8 @@ import pytest
 
 from commands.log_records import Damage, Reading, segments
 from prediction_log.record import decode
+from tests.commands.log_program import PROGRAM, environment, log, started, writer
 from tests.harness import SOON_S
-from tests.log_program import PROGRAM, environment, log, started, writer
 
 
 @pytest.fixture

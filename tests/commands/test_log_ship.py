@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from commands.log_records import segments
 from prediction_log.inbox import Inbox
+from tests.commands.log_program import WRONG, log, refuse, rows_so_far, started, table, writer
 from tests.harness import SOON_S, wait_until
-from tests.log_program import SECRET, WRONG, log, refuse, rows_so_far, started, table, writer
-from tests.postgres import Postgres, postgres_template, running_postgres
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "spool"
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'log.db'}"
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with postgres_template() as template, running_postgres(template) as running:
-        running.set_password(SECRET)
-        yield running
+from tests.postgres import Postgres
 
 
 def test_ship_takes_all_of_a_dead_servers_spool(folder: Path, database: str) -> None:

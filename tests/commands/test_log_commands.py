@@ -6,7 +6,6 @@ import fcntl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,27 +13,9 @@ import pytest
 from commands.log_records import segments
 from commands.spool import OWNER
 from tests.batching.test_supervisor_fronts import predict
+from tests.commands.log_program import WRONG, Done, log, refuse, rows_so_far, silent_database, writer
 from tests.harness import ROOT, SOON_S, fake_http_server, wait_until
-from tests.log_program import SECRET, WRONG, Done, log, refuse, rows_so_far, silent_database, writer
-from tests.postgres import Postgres, postgres_template, running_postgres
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "spool"
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'log.db'}"
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with postgres_template() as template, running_postgres(template) as running:
-        running.set_password(SECRET)
-        yield running
-
+from tests.postgres import Postgres
 
 # ---------------------------------------------------------------------------------------------- the command line
 
