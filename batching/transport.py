@@ -32,6 +32,9 @@ RECEIVE_BYTES = 256 * 1024
 FRAME_BYTES_MAX = HEADER.size + 65535 + PART_BYTES
 # One write: small frames are joined up to this size, so that a batch of answers is one system call.
 WRITE_BYTES = 256 * 1024
+# What one end leaves unfinished at a time, unless one payload alone is larger; and what the other end bears.
+TURNS_BYTES = 256 * 1024 * 1024
+PARTS_BYTES_MAX = 2 * TURNS_BYTES
 
 
 class Kind(IntEnum):
@@ -158,13 +161,15 @@ class Connection:
     `pending_bytes` is what waits to be written; whoever sends decides what to refuse when it grows.
     """
 
-    def __init__(self, sock: socket.socket, parts_bytes_max: int = 512 * 1024 * 1024) -> None:
+    def __init__(self, sock: socket.socket, parts_bytes_max: int = PARTS_BYTES_MAX) -> None:
         sock.setblocking(False)
         self.socket = sock
         self.pending_bytes = 0
         self._reader = FrameReader(parts_bytes_max)
         self._small: deque[bytes] = deque()
-        self._large: deque[Iterator[bytes]] = deque()
+        self._large: deque[tuple[Iterator[bytes], int]] = deque()
+        self._large_bytes = 0
+        self._later: deque[tuple[Iterator[bytes], int]] = deque()
         self._unsent: bytes | memoryview = b""
 
     def fileno(self) -> int:
@@ -199,7 +204,7 @@ class Connection:
     def send_large(self, id: int, frame: bytes, payload: bytes) -> None:
         """Queue `frame` (packed without payload) after a payload of any size, which travels in parts."""
         parts = -(-len(payload) // PART_BYTES)
-        self._large.append(_in_parts(id, frame, memoryview(payload)))
+        self._later.append((_in_parts(id, frame, memoryview(payload)), len(payload)))
         self.pending_bytes += parts * HEADER.size + len(payload) + len(frame)
 
     @property
@@ -230,11 +235,17 @@ class Connection:
                 size += len(batch[-1])
             return b"".join(batch)
         while True:
-            part = next(self._large[0], None)
+            # The large frames take turns, as many as the other end may have unfinished at once.
+            while self._later and (not self._large or self._large_bytes + self._later[0][1] <= TURNS_BYTES):
+                self._large.append(self._later.popleft())
+                self._large_bytes += self._large[-1][1]
+            parts, size = self._large[0]
+            part = next(parts, None)
             if part is not None:
-                self._large.rotate(-1)  # the large frames take turns
+                self._large.rotate(-1)
                 return part
             self._large.popleft()
+            self._large_bytes -= size
 
 
 def _in_parts(id: int, frame: bytes, payload: memoryview) -> Iterator[bytes]:

@@ -36,8 +36,10 @@ log = logging.getLogger("inference.worker")
 # A batch that is expected to take less runs in the loop; handing over to a thread and back costs about 0.1 ms.
 QUICK_S = 0.002
 HEARTBEAT_S = 1.0
-# A front that takes no answers for so many bytes is as good as dead: its connection is dropped.
+# A front that has not taken so many bytes of answers is read no further: it may only be slow, or stopped for a while.
 UNSENT_BYTES_MAX = 256 * 1024 * 1024
+# What it had queued by then is still computed, but an answer that finds so much unsent is given up, as in a full queue.
+UNSENT_BYTES_LIMIT = 4 * UNSENT_BYTES_MAX
 
 
 class Worker:
@@ -142,6 +144,10 @@ class Worker:
                 self._fail(one, item, outcome)
                 continue
             layout, payload = outcome
+            link: Link = item.sender
+            if link.connection.pending_bytes > UNSENT_BYTES_LIMIT:
+                self._fail(one, item, Failure.QUEUE_FULL)
+                continue
             whole = len(payload) <= PART_BYTES
             frame = pack(
                 Kind.ANSWER,
@@ -156,7 +162,6 @@ class Worker:
                 layout=layout,
                 payload=payload if whole else b"",
             )
-            link: Link = item.sender
             if whole:
                 link.connection.send(frame)
             else:
@@ -219,19 +224,16 @@ class Worker:
     def _flush(self, link: Link) -> None:
         if link not in self._links:
             return
-        before = link.connection.pending_bytes
         try:
             link.connection.flush()
         except ConnectionLost:
             self._drop(link)
             return
-        if before == link.connection.pending_bytes > UNSENT_BYTES_MAX:
-            log.warning("a front takes no answers; its connection is dropped")
-            self._drop(link)
-            return
-        if link.connection.wants_write != link.writing:
-            link.writing = link.connection.wants_write
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.writing else 0)
+        pending = link.connection.pending_bytes
+        reading = selectors.EVENT_READ if pending <= UNSENT_BYTES_MAX else 0
+        events = reading | (selectors.EVENT_WRITE if pending else 0)
+        if events != link.events:
+            link.events = events
             self._selector.modify(link.connection, events, self._selector.get_key(link.connection).data)
 
     def _drop(self, link: Link) -> None:
@@ -245,13 +247,13 @@ class Worker:
 
 
 class Link:
-    """A front's connection, and whether we wait for it to take more."""
+    """A front's connection, and what we wait for on it."""
 
-    __slots__ = ("connection", "writing")
+    __slots__ = ("connection", "events")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.writing = False
+        self.events = selectors.EVENT_READ
 
 
 class ComputingThread:

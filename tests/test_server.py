@@ -287,7 +287,7 @@ def test_what_cannot_start_ends_with_its_own_code_and_one_line(
 
 
 def test_without_any_model_the_script_that_makes_one_is_named(tmp_path: Path) -> None:
-    done = subprocess.run(SERVER, capture_output=True, text=True, timeout=100, cwd=tmp_path)
+    done = run(str(tmp_path / "dummy_model.keras"))
     assert done.returncode == EXIT_MODEL
     assert "scripts/create_dummy_model.py" in done.stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -288,10 +289,27 @@ def test_a_front_that_reads_nothing_holds_up_nobody() -> None:
         assert all(lazy.values(id)[::99_999] == [id, id] for id in range(20))
 
 
-def test_a_front_that_reads_gets_more_than_a_worker_would_hold_for_one_that_does_not() -> None:
-    """One batch may be 300 MB of answers: that much unsent once took a lively front for a dead one."""
+def test_a_front_that_pauses_is_read_no_further_and_gets_all_its_answers_when_it_goes_on() -> None:
+    """304 MB of answers wait for a front that takes none: it may be busy, and is asked for no more until it reads."""
     with worker({"name": "huge", "kind": "large", "columns": 2_000_000, **SLOW}) as process:
-        peer = process.link()
+        lazy, other = process.link(), process.link()
         for id in range(38):
+            lazy.send(id, column(id))
+        answered = partial(process.counted, "inference_rows_total", "huge", "1")
+        wait_until(lambda: answered() == 38, SOON_S, "all is computed")
+        lazy.send(38, column(38))
+        other.send(1, column(1))
+        assert len(other.answer(1).payload) == 8_000_000
+        assert answered() == 39, "what the paused front has sent since is not read"
+        assert {len(lazy.answer(id).payload) for id in range(39)} == {8_000_000}
+
+
+def test_a_front_that_never_reads_costs_a_bounded_amount_of_memory() -> None:
+    """Answers beyond 1 GiB of unsent ones are given up, with a word to the front."""
+    with worker({"name": "huge", "kind": "large", "columns": 8_000_000, **SLOW}) as process:
+        peer = process.link()
+        for id in range(40):
             peer.send(id, column(id))
-        assert {len(peer.answer(id).payload) for id in range(38)} == {8_000_000}
+        computed = partial(process.counted, "inference_rows_total", "huge", "1")
+        wait_until(lambda: computed() == 40, SOON_S, "all is computed")
+        assert failure(peer.answer(39)) == Failure.QUEUE_FULL
