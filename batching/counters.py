@@ -37,6 +37,7 @@ from batching.counter_file import (
     fence,
 )
 from batching.families import BY_NAME, COUNTER, GAUGE, HISTOGRAM, OVERFLOW, Metric, Series
+from batching.vitals import Seen, seen
 
 # Adding and subtracting 1.5 * 2**32 rounds a double to a multiple of 2**-20, about a microsecond. Sums of such are
 # exact up to 2**33 seconds, and sums of rows up to 2**53.
@@ -99,10 +100,12 @@ class Slot:
     """The writer of one slot, in the one process it was given to. Any thread there may ask for cells.
 
     values: all doubles of the slot; those of a cell begin at `values[cell.index]`.
+    words: its control words, for batching.vitals.
     """
 
     def __init__(self, part: Part) -> None:
         self.values = part.values
+        self.words = part.words
         self._part = part
         self._keys = Keys(WASTE)
         self._keys.catch_up(part.text, part.words[LENGTH])
@@ -185,6 +188,11 @@ class Counters:
         if index not in self._writers:
             self._writers[index] = Slot(self._file.map_slot(index))
         return self._writers[index]
+
+    def vitals(self, index: int) -> Seen:
+        """The vital signs of the process that has this slot. Raises ValueError for no such slot."""
+        self._check(index)
+        return seen(self._file.slots[index].words)
 
     def read(self) -> dict[Series, list[float]]:
         """Everything counted so far, by ended and living processes; gauges by living ones.

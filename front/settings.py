@@ -39,6 +39,51 @@ class Settings:
         "batches form while the model is busy; a lone request would pay",
     )
     predict_timeout_ms: float = _setting(2000.0, "from a request's arrival to its answer; a client may ask for less")
+    batch_limit_ms: float | None = _setting(
+        None,
+        "how long a model may take for one batch before its worker is thought stuck and replaced",
+        "unset: PREDICT_TIMEOUT_MS, or 10 times the slowest call at warm-up where that is more",
+    )
+    standby: int = _setting(
+        0, "workers kept warm for the moment another dies, for each group of models", "each costs a worker's memory"
+    )
+    worker_memory_mb: int | None = _setting(
+        None, "resident memory (MiB) beyond which a worker is replaced, without a failed request", "unset: no limit"
+    )
+    quarantine_s: float = _setting(
+        60.0, "how long an input that killed a worker twice, alone the second time, is refused unseen"
+    )
+    cancel_on_half_close: bool = _setting(
+        True, "drop what is still queued of a client that has finished sending; what computes is still answered"
+    )
+    max_connections: int = _setting(
+        10_000,
+        "open connections of one front; beyond it the longest idle are closed",
+        "fewer where descriptors are few",
+    )
+    header_timeout_s: float = _setting(10.0, "from a request's first byte to the end of its header")
+    body_timeout_s: float = _setting(30.0, "from there to the end of its body, or as long as 1 KiB/s comes in")
+    allowed_hosts: str | None = _setting(
+        None,
+        "Host names to answer to, with commas between; * for all",
+        "unset: on a loopback address its names only, as other names come from web pages; elsewhere all",
+    )
+    allowed_origins: str | None = _setting(
+        None,
+        "web origins whose pages may call, with commas between",
+        "unset: none; a browser's cross-site call is refused",
+    )
+    api_key_file: str | None = _setting(
+        None, "a file with one key on each line; without one of them no prediction", "unset: no key is asked for"
+    )
+    admin_key_file: str | None = _setting(
+        None, "as API_KEY_FILE, for /metrics and whatever changes the server", "unset: the keys of API_KEY_FILE"
+    )
+    log_format: str = _setting(
+        "auto",
+        "text, json, or auto: text on a terminal, else json",
+        choices=("auto", "text", "json"),
+    )
     max_json_bytes: int = _setting(8 * 1024 * 1024, "the largest JSON body", "8 MiB parse in about 0.1 s")
     max_body_bytes: int = _setting(64 * 1024 * 1024, "the largest body of any kind")
     max_image_pixels: int = _setting(
