@@ -8,12 +8,10 @@ HTTP, a front no TensorFlow, the supervisor neither.
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -66,101 +64,43 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
     from bottle import HTTPResponse, request
 
     from front import metrics
-    from front.catalog import Catalog, Entry
-    from front.exchange import JSON, Exchange, Refusal, Tally, code_of, error_response, request_id
-    from front.feedback import parse_feedback
-    from front.halves import DEFER, Response
+    from front.answering import EVERYTHING, Answering, answer_json, base_url, body, my_id, note_entry, reply, takes
+    from front.catalog import Catalog, Entry, UnknownModel
+    from front.exchange import Refusal, Tally, error_response
+    from front.feedback import FEEDBACK_BYTES_MAX, parse_feedback
     from front.predictions import Predictions
     from front.recorder import Recorder
+    from front.security import ADMIN, OPEN, PREDICT, Guard
     from models.dialects import native
+    from models.repository import NAME, VERSION
 
     app = bottle.Bottle()
     app.uninstall(bottle.JSONPlugin)  # answers are bytes already
     tally = Tally(client.slot)
     recorder = Recorder(settings, journal, client.slot) if journal is not None else None
     predictions = Predictions(settings, tally, recorder)
+    answering = Answering(Guard(settings), client, tally, recorder)
+    app.install(answering)
+    app.default_error_handler = answering.refuse
 
-    def reply(response: Response) -> HTTPResponse:
-        return HTTPResponse(response.body, response.status, response.headers)
-
-    def answer_json(value: Any, status: int = 200) -> HTTPResponse:
-        import orjson
-
-        return reply(Response(status, [JSON, ("X-Request-Id", my_id())], orjson.dumps(value)))
-
-    def my_id() -> str:
-        """One id for a request, however often it is asked for."""
-        environ = request.environ
-        if "inference.id" not in environ:
-            environ["inference.id"] = request_id(environ.get("HTTP_X_REQUEST_ID"))
-        return str(environ["inference.id"])
-
-    def guarded(callback: Callable[..., Any]) -> Callable[..., Any]:
-        """Every route: count the answer, and turn whatever is raised into one of ours."""
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            started = time.monotonic()
-            try:
-                result = callback(*args, **kwargs)
-            except HTTPResponse as response:
-                result = response
-            except Exception as error:  # noqa: BLE001 - the one place where errors end
-                result = reply(error_response(error, my_id()))
-                if recorder is not None and "inference.entry" in request.environ:
-                    entry, route = request.environ["inference.entry"]
-                    seconds = time.monotonic() - started
-                    recorder.failed(entry, route, my_id(), result.status_code, code_of(error), seconds)
-            if isinstance(result, HTTPResponse) and "inference.counted" not in request.environ:
-                route = "" if request.route.callback is other else request.route.rule
-                tally.add(route, None, result.status_code, time.monotonic() - started)
-            return result
-
-        return call
-
-    app.install(guarded)
-
-    def refuse(error: bottle.HTTPError) -> bytes:
-        """What Bottle itself refuses, before any route."""
-        code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}.get(error.status_code, "BAD_INPUT")
-        code = "INTERNAL_ERROR" if error.status_code >= 500 else code
-        if error.exception:
-            logging.getLogger("inference.app").error("a route failed", exc_info=error.exception)
-        message = "the request cannot be read" if code == "BAD_INPUT" else "there is nothing here"
-        response = error_response(Refusal(code, message), my_id())
-        tally.add("", None, response.status, 0.0)
-        for name, value in response.headers:
-            bottle.response.set_header(name, value)
-        return response.body
-
-    app.default_error_handler = refuse
-
-    def carry(exchange: Exchange) -> Any:
-        """Hand an exchange to whoever waits: the front's loop, or this thread."""
-        environ = request.environ
-        environ["inference.counted"] = True
-        refusal = exchange.begin()
-        if refusal is not None:
-            return reply(refusal)
-        if DEFER in environ:
-            environ[DEFER](exchange)
-            return b""
-        return reply(exchange.complete(client))
-
-    def body(limit: int) -> bytes:
-        size = request.content_length
-        if size > limit:
-            raise Refusal("TOO_LARGE", f"the body has {size} bytes; at most {limit} are taken here")
-        return request.environ["wsgi.input"].read(size) if size > 0 else b""
+    def find(name: str) -> Entry:
+        """The version that the URL asks for. What could not be the name of one is looked for nowhere."""
+        catalog: Catalog = client.view
+        version = request.query.get("version")
+        if not NAME.fullmatch(name) or not (version is None or VERSION.fullmatch(version)):
+            raise UnknownModel("a model's name is made of a-z, 0-9, _ and -, its version of digits; see GET /models")
+        return catalog.find(name, version)
 
     def post(entry: Entry, route: str, render: Callable[..., bytes]) -> Any:
-        request.environ["inference.entry"] = entry, route
-        return carry(predictions.exchange(entry, route, body(settings.max_json_bytes), render, request, my_id()))
+        note_entry(entry, route)
+        exchange = predictions.exchange(entry, route, body(settings.max_json_bytes), render, request, my_id())
+        return answering.carry(exchange)
 
-    @app.get("/health")
+    @app.get("/health", key=OPEN)
     def health() -> HTTPResponse:
         return answer_json({"ok": True, "status": "up"})
 
-    @app.get("/ready")
+    @app.get("/ready", key=OPEN)
     def ready() -> HTTPResponse:
         catalog: Catalog = client.view
         models = [
@@ -176,52 +116,52 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
         value = {"ok": is_ready, "status": "ready" if is_ready else "not ready", "models": models, "degraded": degraded}
         return answer_json(value, 200 if is_ready else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", key=ADMIN)
     def show_metrics() -> HTTPResponse:
         text, content_type = metrics.render(client.counters)
         return HTTPResponse(text, 200, [("Content-Type", content_type)])
 
-    @app.get("/models")
+    @app.get("/models", key=PREDICT)
     def list_models() -> HTTPResponse:
         catalog: Catalog = client.view
         names = {name: predictions.describe(catalog.find(name), base_url()) for name in catalog.models}
         return answer_json({"ok": True, "default": catalog.default, "models": list(names.values())})
 
-    @app.get("/models/<name>")
+    @app.get("/models/<name>", key=PREDICT)
     def show_model(name: str) -> HTTPResponse:
-        entry = client.view.find(name, request.query.get("version"))
-        return answer_json({"ok": True, **predictions.describe(entry, base_url())})
+        return answer_json({"ok": True, **predictions.describe(find(name), base_url())})
 
-    @app.post("/predict")
-    @app.post("/predict/<name>")
+    @app.post("/predict", key=PREDICT)
+    @app.post("/predict/<name>", key=PREDICT)
     def predict(name: str | None = None) -> Any:
         catalog: Catalog = client.view
-        entry = catalog.find(name, request.query.get("version")) if name else catalog.for_predict()
+        entry = find(name) if name else catalog.for_predict()
         return post(entry, request.route.rule, native.render_predict)
 
-    @app.post("/classify")
-    @app.post("/classify/<name>")
+    @app.post("/classify", key=PREDICT)
+    @app.post("/classify/<name>", key=PREDICT)
     def classify(name: str | None = None) -> Any:
         catalog: Catalog = client.view
-        entry = catalog.find(name, request.query.get("version")) if name else catalog.for_classify()
-        request.environ["inference.entry"] = entry, request.route.rule
+        entry = find(name) if name else catalog.for_classify()
+        note_entry(entry, request.route.rule)
         exchange = predictions.classify(entry, request.route.rule, body(settings.max_body_bytes), request, my_id())
-        return carry(exchange)
+        return answering.carry(exchange)
 
-    @app.post("/feedback")
+    @app.post("/feedback", key=PREDICT)
     def feedback() -> HTTPResponse:
-        told = parse_feedback(body(settings.max_json_bytes))
+        told = parse_feedback(body(FEEDBACK_BYTES_MAX))
         if journal is None:
             raise Refusal("NOT_IMPLEMENTED", "this server keeps no prediction log: DATABASE_URL is not set")
         if not journal.feedback(told.request_id, told.row, told.label):
             raise Refusal("NOT_READY", "the prediction log cannot be written just now; try again in a moment")
         return answer_json({"ok": True, "request_id": told.request_id, "row": told.row})
 
-    @app.route("/<path:path>", method="ANY")
-    def other(path: str) -> Any:
+    @app.route("/", method="ANY", key=PREDICT)
+    @app.route(EVERYTHING, method="ANY", key=PREDICT)
+    def other(path: str = "") -> Any:
         """Routes that a contract claims for its model; the rest is not here, or not with this verb."""
         entry = client.view.for_route(f"/{path}")
-        allowed = ["POST"] if entry else [verb for verb in ("GET", "POST") if _routed(app, request, verb, other)]
+        allowed = ["POST"] if entry else [verb for verb in ("GET", "POST") if takes(app, verb)]
         if entry and request.method == "POST":
             return post(entry, f"/{path}", native.render_advanced)
         if not allowed:
@@ -230,20 +170,7 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
         response.headers.append(("Allow", ", ".join(allowed)))
         return reply(response)
 
-    def base_url() -> str:
-        return f"{request.urlparts.scheme}://{request.urlparts.netloc}"
-
     return app
-
-
-def _routed(app: Bottle, request: Any, verb: str, fallback: Callable[..., Any]) -> bool:
-    from bottle import HTTPError
-
-    try:
-        route, _ = app.router.match({**request.environ, "REQUEST_METHOD": verb})
-    except HTTPError:
-        return False
-    return route.callback is not fallback
 
 
 # -- embedding ---------------------------------------------------------------------------------------------------------
@@ -385,9 +312,12 @@ def run_child(role: str, fd: int) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code (README, "Exit codes")."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s")
+    from commands import logs
+
     if arguments[:1] == ["--child"]:
+        logs.set_up(arguments[1])
         return run_child(arguments[1], int(arguments[2]))
+    logs.set_up("log" if arguments[:1] == ["log"] else "supervisor")
     from commands.arguments import run
 
     return run(arguments, __version__, InferenceServer)

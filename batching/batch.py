@@ -8,23 +8,21 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from batching import arrays, policy
+from batching import arrays
+from batching.cost import Cost
 from batching.counters import Slot
 from batching.errors import Failure
 from batching.queue import Item, ModelQueue
+from batching.schedule import Line
+from batching.vitals import Vitals
 
 log = logging.getLogger("inference.worker")
 
-# What a row of a model that could not be warmed up is thought to take.
-COLD_S = 0.01
-# Batches whose times say how a model goes now.
-RECENT = 5
 WARM_UP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -40,44 +38,40 @@ class LoadedModel(Protocol):
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Arrays of shape (rows, ...) in the contract's order in, the same out."""
 
+    def canary(self) -> None:
+        """One call with a row of its own, if it has one; raises what the model raises."""
+
 
 class BadBatch(Exception):
     """The model answered with something that cannot be divided among the items."""
 
 
 class Served:
-    """One model in this worker: its queue, its learned cost and its counters."""
+    """One model in this worker: its line, with what waits and what batches cost, and its counters."""
 
     def __init__(self, index: int, model: LoadedModel, reference: dict[str, Any], options: dict[str, Any]) -> None:
         self.index = index
         self.model = model
         self.name, self.version = reference["name"], reference["version"]
-        self.queue = ModelQueue(options["queue_rows"], options["queue_bytes"])
-        self.max_wait_s = options["batch_max_wait_ms"] / 1000
         self.limit = min(options["batch_max_size"], model.max_rows or sys.maxsize)
         self.costs: dict[int, float] = {}
+        self.proved = time.monotonic()  # when it last answered
+        self._queue = ModelQueue(options["queue_rows"], options["queue_bytes"])
+        self._max_wait_s = options["batch_max_wait_ms"] / 1000
+        self.line = self._lined()
 
     def warm_up(self, budget_s: float) -> None:
+        """Let it measure what batches cost, as far as the budget goes."""
         sizes = [size for size in WARM_UP_SIZES if size < self.limit] + [self.limit]
         self.costs = dict(self.model.warm_up(sizes, budget_s))
-        self.max_rows = policy.best_rows(self.costs, self.limit)
-        self._measured = self.costs or {1: COLD_S}
-        self._sizes = sorted(self._measured)
-        self._ratios: deque[float] = deque([1.0], maxlen=RECENT)
+        self.line = self._lined()
 
-    def expected_s(self, rows: int) -> float:
-        """Seconds that a batch will take: the next larger size measured at warm-up, times how it has gone since."""
-        return self._planned_s(rows) * sorted(self._ratios)[len(self._ratios) // 2]
+    def _lined(self) -> Line:
+        return Line(self, self._queue, Cost(self.costs, self.limit), self._max_wait_s)
 
-    def learn(self, rows: int, seconds: float) -> None:
-        """What a batch took. The median of the last few counts: the system holds up one now and then."""
-        self._ratios.append(seconds / self._planned_s(rows))
-
-    def _planned_s(self, rows: int) -> float:
-        size = next((size for size in self._sizes if size >= rows), self._sizes[-1])
-        return max(self._measured[size], 1e-6) * max(rows / size, 1)
-
-    def count_with(self, slot: Slot) -> None:
+    def count_with(self, slot: Slot, vitals: Vitals) -> None:
+        """Count in this slot, and tell there what runs."""
+        self.vitals = vitals
         labels = {"model": self.name, "version": self.version}
         self.batches = slot.counter("inference_batches_total", **labels)
         self.rows = slot.counter("inference_rows_total", **labels)
@@ -93,11 +87,14 @@ class Served:
 class Batch:
     """Items of one layout on their way through the model, and what came of each."""
 
-    __slots__ = ("compute_s", "items", "late", "number", "outcomes", "served", "started")
+    __slots__ = ("clean", "compute_s", "items", "number", "outcomes", "rows", "run_rows", "served", "started")
 
     def __init__(self, served: Served, items: list[Item], number: int) -> None:
         self.served = served
         self.items = items
+        self.rows = sum([item.rows for item in items])
+        self.run_rows = served.line.cost.padded(self.rows)
+        self.clean = True  # it was one call
         self.number = number
         self.started = time.monotonic()
         self.compute_s = 0.0
@@ -107,39 +104,41 @@ class Batch:
     def run(self) -> None:
         """Fill `outcomes`: whatever happens to the batch, one for each item."""
         try:
-            self.outcomes = self._call(self.items)
+            self.outcomes = self._call(self.items, self.run_rows)
         except Exception as error:  # noqa: BLE001 - a model may raise anything, and its text stays in this process
             log.warning("%s: a batch of %d failed: %s", self.served.name, len(self.items), _brief(error))
+            self.clean = False
             self.outcomes = self._isolate(self.items, error)
         self.compute_s = time.monotonic() - self.started
 
-    def _call(self, items: list[Item]) -> list[tuple[bytes, bytes] | Failure]:
+    def _call(self, items: list[Item], run_rows: int = 0) -> list[tuple[bytes, bytes] | Failure]:
         layout = arrays.layout_of(items[0].layout)
         rows = [item.rows for item in items]
         inputs = arrays.join(layout, [item.payload for item in items], rows)
-        outputs = self._in_chunks(inputs, sum(rows))
+        outputs = self._checked(inputs, sum(rows), run_rows)
         try:
             out_layout, payloads = arrays.split(outputs, rows)
         except KeyError as error:
             raise BadBatch(f"outputs of dtype {error}") from None
         return [(out_layout, payload) for payload in payloads]
 
-    def _in_chunks(self, inputs: list[np.ndarray], rows: int) -> list[np.ndarray]:
-        """The model's outputs; more rows than a batch may have (one large item) go through in several calls."""
-        limit = self.served.limit
-        if rows <= limit:
-            return self._checked(inputs, rows)
-        pieces = [
-            self._checked([array[at : at + limit] for array in inputs], min(limit, rows - at))
-            for at in range(0, rows, limit)
-        ]
-        return [np.concatenate(tensors) for tensors in zip(*pieces, strict=True)]
-
-    def _checked(self, inputs: list[np.ndarray], rows: int) -> list[np.ndarray]:
+    def _checked(self, inputs: list[np.ndarray], rows: int, run_rows: int) -> list[np.ndarray]:
+        """The outputs for these rows; where running more is cheaper, the last row stands in for those missing."""
+        missing = run_rows - rows
+        if missing > 0:
+            inputs = [np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in inputs]
+        vitals = self.served.vitals
+        vitals.begin()
         try:
             outputs = [np.asarray(output) for output in self.served.model.run(inputs)]
         except SystemExit as error:  # it would end the computing thread, and nobody would be answered any more
             raise RuntimeError("the model called exit") from error
+        finally:
+            vitals.end()
+        if missing > 0:
+            if any(output.shape[:1] != (run_rows,) for output in outputs):
+                raise BadBatch(f"{run_rows} rows in, outputs of shapes {[output.shape for output in outputs]}")
+            outputs = [output[:rows] for output in outputs]
         if not outputs or any(output.shape[:1] != (rows,) for output in outputs):
             raise BadBatch(f"{rows} rows in, outputs of shapes {[output.shape for output in outputs]}")
         return outputs
@@ -167,5 +166,26 @@ class Batch:
             return error
 
 
-def _brief(error: Exception) -> str:
+class Canary:
+    """A row of the model's own through the model, when nobody else asks: `failed` says how it went."""
+
+    __slots__ = ("failed", "served")
+
+    def __init__(self, served: Served) -> None:
+        self.served = served
+        self.failed = False
+
+    def run(self) -> None:
+        """One call."""
+        self.served.vitals.begin()
+        try:
+            self.served.model.canary()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a model may raise anything
+            log.warning("%s: its own row fails: %s", self.served.name, _brief(error))
+            self.failed = True
+        finally:
+            self.served.vitals.end()
+
+
+def _brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:300]}"

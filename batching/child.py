@@ -1,4 +1,7 @@
-"""A process of ours and a front's place in the supervisor's books. Owns starting a child and how it ended, in words."""
+"""A process of ours and a front's place in the supervisor's books. Owns starting a child and how it ended, in words.
+
+Also what the kernel tells of it: what it is doing, how much memory it holds, and that it goes first when memory ends.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,38 @@ import struct
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import Any
 
 from batching.control import ControlChannel
 
 # Secrets that only the log shipper may see.
 WITHHELD_ENVIRONMENT = ("DATABASE_URL",)
+# Added to a worker's badness: when memory ends, the kernel shall take what can be replaced, never who replaces it.
+OOM_SCORE_MORE, OOM_SCORE_MAX = 500, 1000
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# The first that holds for any thread is said of the whole process.
+_STATES = {"T": "stopped", "t": "stopped", "R": "running", "D": "waiting for a device", "S": "sleeping", "Z": "dead"}
+
+
+class Stage(Enum):
+    """A worker's life. Only an active one is in the snapshot."""
+
+    LOADING = 0
+    WARM = 1  # could serve at once: it stands by, or becomes active in the very pass in which it said so
+    ACTIVE = 2
+    RETIRING = 3  # finishes what it has, and ends
 
 
 class Child:
-    """A process of ours and what it has told us."""
+    """A process of ours and what it has told us.
+
+    group, generation, stage, limit_s, models, failures: a worker's; limit_s is what it allows one batch.
+    outgoing: why it is to be replaced by another worker that must be ready first; None: it is to stay.
+    doom: why we end it, where that is our doing.
+    """
 
     def __init__(
         self, id: int, role: str, process: subprocess.Popen[bytes], channel: ControlChannel, slot: int
@@ -29,8 +55,15 @@ class Child:
         self.slot = slot
         self.life: socket.socket
         self.group = ""
-        self.ready = False
+        self.generation = 0
+        self.stage = Stage.LOADING
+        self.limit_s = 0.0
+        self.models: list[dict[str, Any]] = []
+        self.failures: list[dict[str, str]] = []
+        self.outgoing: str | None = None
+        self.doom: str | None = None
         self.started = time.monotonic()
+        self.ready_at = 0.0
 
 
 class FrontEnd:
@@ -41,21 +74,57 @@ class FrontEnd:
         self.slot = slot
         self.child = child
         self.links: set[int] = set()  # ids of the workers whose sockets it has been given
+        self.unlinked: set[int] = set()  # those of them that it has lost and may get anew
         self.acknowledged = 0
 
 
 def spawn(entry: Sequence[str], role: str) -> tuple[subprocess.Popen[bytes], ControlChannel]:
-    """A fresh interpreter on our own entry, with an environment of its own, and the channel to it."""
+    """A fresh interpreter on our own entry, with an environment of its own, and the channel to it.
+
+    Signals for the whole group wait until it ignores them: before that they would end it, with a traceback.
+    """
     ours, theirs = socket.socketpair()
     environment = {key: value for key, value in os.environ.items() if key not in WITHHELD_ENVIRONMENT}
-    process = subprocess.Popen(
-        [*entry, role, str(theirs.fileno())],
-        pass_fds=[theirs.fileno()],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-    )
-    theirs.close()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    try:
+        process = subprocess.Popen(
+            [*entry, role, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
     return process, ControlChannel(ours)
+
+
+def offer_to_oom_killer(pid: int) -> None:
+    """Let the kernel end this process sooner than us; where that is not to be had, nothing happens."""
+    with suppress(OSError, ValueError):
+        ours = int(Path("/proc/self/oom_score_adj").read_text())
+        Path(f"/proc/{pid}/oom_score_adj").write_text(str(min(ours + OOM_SCORE_MORE, OOM_SCORE_MAX)))
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory a process holds; 0 where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def doing(pid: int) -> str:
+    """What the kernel says a process is doing just now, in a word: running when any of its threads is."""
+    states: set[str] = set()
+    with suppress(OSError, IndexError):  # threads come and go, and not every system tells
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            states.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
+    known = next((one for one in _STATES if one in states), None)
+    return _STATES[known] if known is not None else "in an unknown state"
 
 
 def peer(sock: socket.socket) -> int | None:

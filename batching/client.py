@@ -7,161 +7,32 @@ is somebody else's affair, see Loop. `batching.blocking` puts a blocking call ar
 from __future__ import annotations
 
 import itertools
-import logging
 import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
 from batching import arrays
 from batching.control import ControlChannel
 from batching.counters import Counters, Slot
-from batching.errors import BatchingError, ConnectionLost, DeadlineExceeded, Failure, ItemFailed, NoWorker, QueueFull
-from batching.transport import PART_BYTES, Connection, Frame, Kind, pack
+from batching.errors import (
+    Cancelled,
+    ConnectionLost,
+    DeadlineExceeded,
+    Failure,
+    ItemFailed,
+    NoWorker,
+    QueueFull,
+)
+from batching.items import Answer, InFlight, Outcome, Target, Ticket, settled
+from batching.links import ControlHandle, Handle, Loop, WorkerLink
+from batching.suspects import Suspects, Verdict
+from batching.transport import ALONE, PART_BYTES, Frame, Kind, ids_of, pack
 
-log = logging.getLogger("inference.client")
-
-
-class Handle(Protocol):
-    """A descriptor that a loop watches for the client."""
-
-    def fileno(self) -> int: ...
-
-    @property
-    def wants_write(self) -> bool: ...
-
-    def on_readable(self) -> None: ...
-
-    def on_writable(self) -> None: ...
-
-
-class Loop(Protocol):
-    """What the client needs of an event loop. All calls come from the loop's own thread."""
-
-    def watch(self, handle: Handle) -> None: ...
-
-    def forget(self, handle: Handle) -> None: ...
-
-
-class Target(NamedTuple):
-    """A model version as the workers know it: which workers hold it, and under which number."""
-
-    group: str
-    generation: int
-    place: int
-
-
-class Answer(NamedTuple):
-    """What the model said about one item: arrays of shape (rows, ...) in the contract's order, and its timings.
-
-    batch: the number of the batch it was in, below 2**63; no other worker counts from the same one.
-    """
-
-    outputs: list[np.ndarray]
-    queue_us: int
-    compute_us: int
-    batch_rows: int
-    batch: int
-
-
-Outcome = Answer | BatchingError
-
-
-class WorkerLink:
-    """The connection to one worker."""
-
-    __slots__ = ("_client", "connection", "generation", "group", "id", "rows")
-
-    def __init__(self, client: Client, id: int, group: str, generation: int, sock: socket.socket) -> None:
-        self._client = client
-        self.id = id
-        self.group = group
-        self.generation = generation
-        self.connection = Connection(sock)
-        self.rows = 0  # in flight on it
-
-    def fileno(self) -> int:
-        return self.connection.fileno()
-
-    @property
-    def wants_write(self) -> bool:
-        return self.connection.wants_write
-
-    def on_readable(self) -> None:
-        try:
-            frames = self.connection.receive()
-        except ConnectionLost:
-            self._client.lost(self)
-            return
-        for frame in frames:
-            self._client.settle(frame)
-
-    def on_writable(self) -> None:
-        try:
-            self.connection.flush()
-        except ConnectionLost:
-            self.on_readable()  # what it had answered before it died still counts; the end comes after that
-
-
-class ControlHandle:
-    """The connection to the supervisor."""
-
-    def __init__(self, client: Client, channel: ControlChannel) -> None:
-        self._client = client
-        self.channel = channel
-
-    def fileno(self) -> int:
-        return self.channel.fileno()
-
-    @property
-    def wants_write(self) -> bool:
-        return self.channel.wants_write
-
-    def on_readable(self) -> None:
-        self._client.hear()
-
-    def on_writable(self) -> None:
-        self.channel.flush()
-
-
-class InFlight:
-    """One item on its way. `outcome` is handed over once and then the item is forgotten."""
-
-    __slots__ = ("arrived", "deadline", "done", "id", "layout", "link", "payload", "rows", "target", "tries")
-
-    def __init__(
-        self, id: int, target: Target, rows: int, arrays_: Sequence[np.ndarray], arrived: float, deadline: float
-    ) -> None:
-        self.id = id
-        self.target = target
-        self.rows = rows
-        self.layout, self.payload = arrays.encode(arrays_)
-        self.arrived = arrived
-        self.deadline = deadline
-        self.tries = 0
-        self.link: WorkerLink | None = None
-        self.done: Callable[[Outcome], None]
-
-
-class Ticket:
-    """One request's items, gathered: `done` is called once with their outcomes, in order."""
-
-    __slots__ = ("_done", "_left", "items", "outcomes")
-
-    def __init__(self, items: list[InFlight], done: Callable[[list[Outcome]], None]) -> None:
-        self._done = done
-        self._left = len(items)
-        self.items = items
-        self.outcomes: list[Any] = [None] * len(items)
-
-    def settle(self, position: int, outcome: Outcome) -> None:
-        self.outcomes[position] = outcome
-        self._left -= 1
-        if not self._left:
-            self._done(self.outcomes)
+__all__ = ["Answer", "Client", "Handle", "Loop", "Outcome", "Target", "Ticket"]
 
 
 class Client:
@@ -197,6 +68,11 @@ class Client:
         self._ids = itertools.count(1)
         self._next_expiry = float("inf")
         self._to_flush: set[WorkerLink] = set()
+        self._bereaved: dict[int, str] = {}  # workers that died, and their groups, until a snapshot knows of it
+        self._parked: list[InFlight] = []  # what waits for that snapshot
+        # Workers we lost, until we hear how they died: items alone in their last call, and those given up before.
+        self._mourned: dict[int, tuple[list[InFlight], list[tuple[str, bool]]]] = {}
+        self._suspects = Suspects()
         self._retries = slot.counter("inference_retries_total")
         self._cancelled = slot.counter("inference_cancelled_total")
         self._gauge = slot.gauge("inference_in_flight")
@@ -219,29 +95,49 @@ class Client:
         raises.
         """
         link = self._choose(target)
-        rows = sum(item[0] for item in items)
-        if link.rows and (link.rows + rows > self._max_rows or link.connection.pending_bytes > self._max_bytes):
-            raise QueueFull("too much is in flight already")
         arrived = time.monotonic()
         # All are encoded before any is sent: what cannot be encoded must not leave half a request behind.
         made = [InFlight(next(self._ids), target, *item, arrived, deadline) for item in items]
+        if link is not None:
+            self._check_room(link, made, arrived, deadline)
         ticket = Ticket(made, done)
         for position, item in enumerate(made):
             item.done = _settler(ticket, position)
             self._in_flight[item.id] = item
-            self._send(item, link)
+            if self._suspects and self._is_refused(item, arrived):
+                self._finish(item, ItemFailed("worker_crashed"))
+            elif link is None:
+                self._parked.append(item)
+            else:
+                self._send(item, link)
         if not made:
             done([])
         self._next_expiry = min(self._next_expiry, deadline)
         return ticket
 
+    def _check_room(self, link: WorkerLink, items: list[InFlight], now: float, deadline: float) -> None:
+        if link.free_at > deadline > now:
+            raise QueueFull("no answer could be there by the deadline", link.free_at - now)
+        rows = sum(item.rows for item in items)
+        size = sum(len(item.payload) for item in items)
+        if link.rows and (link.rows + rows > self._max_rows or link.bytes + size > self._max_bytes):
+            raise QueueFull("too much is in flight already", max(link.free_at - now, 0.0))
+
+    def _is_refused(self, item: InFlight, now: float) -> bool:
+        verdict = self._suspects.judge(item.digest(), now)
+        item.alone = verdict is Verdict.ALONE
+        return verdict is Verdict.REFUSED
+
     def withdraw(self, ticket: Ticket) -> None:
         """Whoever asked has hung up: drop what is still queued; what computes already is answered as usual."""
         for item in ticket.items:
-            if item.id in self._in_flight and item.link is not None:
+            if item.id in self._in_flight:
                 self._cancelled.add(1)
-                item.link.connection.send(pack(Kind.CANCEL, item.id))
-                self._to_flush.add(item.link)
+                if item.link is None:
+                    self._finish(item, Cancelled("the item was withdrawn"))
+                else:
+                    item.link.connection.send(pack(Kind.CANCEL, item.id))
+                    self._to_flush.add(item.link)
 
     def expire(self, now: float) -> float:
         """Give up what is past its deadline; when to call again (monotonic seconds, infinity if never)."""
@@ -249,9 +145,12 @@ class Client:
             return self._next_expiry
         late = [item for item in self._in_flight.values() if item.deadline <= now]
         for item in late:
-            if item.link is not None:
-                item.link.connection.send(pack(Kind.CANCEL, item.id))
-                self._to_flush.add(item.link)
+            link = item.link
+            if link is not None:
+                link.connection.send(pack(Kind.CANCEL, item.id))
+                self._to_flush.add(link)
+                if item.started:
+                    link.overdue[item.id] = (item.digest(), item.alone)
             self._finish(item, DeadlineExceeded("no answer within the deadline"))
         self._next_expiry = min((item.deadline for item in self._in_flight.values()), default=float("inf"))
         return self._next_expiry
@@ -267,22 +166,30 @@ class Client:
         """Items without an outcome."""
         return len(self._in_flight)
 
-    def _choose(self, target: Target) -> WorkerLink:
+    def _choose(self, target: Target) -> WorkerLink | None:
+        """The worker with the least to do. None: it died just now, and the next snapshot tells of another."""
         links = [
-            link for link in self._links.values() if link.group == target.group and link.generation == target.generation
+            link
+            for link in self._links.values()
+            if link.group == target.group and link.generation == target.generation and not link.retired
         ]
         if not links:
+            if target.group in self._bereaved.values():
+                return None
             raise NoWorker("no worker holds this model just now")
         return links[0] if len(links) == 1 else min(links, key=lambda link: link.rows)
 
     def _send(self, item: InFlight, link: WorkerLink) -> None:
         item.link = link
-        item.tries += 1
+        item.started = False
+        link.items += 1
         link.rows += item.rows
+        link.bytes += len(item.payload)
         whole = len(item.payload) <= PART_BYTES
         frame = pack(
             Kind.ITEM,
             item.id,
+            code=ALONE if item.alone else 0,
             model=item.target.place,
             rows=item.rows,
             arrived=item.arrived,
@@ -298,18 +205,30 @@ class Client:
 
     def _finish(self, item: InFlight, outcome: Outcome) -> None:
         del self._in_flight[item.id]
-        if item.link is not None:
-            item.link.rows -= item.rows
+        link = item.link
+        if link is not None:
+            link.items -= 1
+            link.rows -= item.rows
+            link.bytes -= len(item.payload)
+            if link.retired:
+                self._close_retired(link)
         # The item and its ticket know each other: without this the payload would wait for the garbage collector.
-        done, item.done, item.payload = item.done, _settled, b""
+        done, item.done, item.payload = item.done, settled, b""
         done(outcome)
 
     # -- what the workers say ------------------------------------------------------------------------------------
 
     def settle(self, frame: Frame) -> None:
-        """A worker's answer; one for an item that is no longer in flight (it was too late) is dropped."""
+        """A worker's word on an item; that on one no longer in flight (it was too late) is dropped."""
+        if frame.kind == Kind.STARTED:
+            for id in ids_of(frame):
+                if id in self._in_flight:
+                    self._in_flight[id].started = True
+            return
         item = self._in_flight.get(frame.id)
         if item is None:
+            for link in self._links.values():
+                link.overdue.pop(frame.id, None)
             return
         if frame.kind == Kind.ANSWER:
             try:
@@ -320,31 +239,78 @@ class Client:
             batch = frame.batch if item.link is None else item.link.id << 32 | frame.batch
             self._finish(item, Answer(outputs, frame.queue_us, frame.compute_us, frame.batch_rows, batch))
         elif frame.kind == Kind.FAILED:
-            self._finish(item, Failure(frame.code).to_error())
+            self._finish(item, Failure(frame.code).to_error(frame.wait_us / 1e6))
 
     def lost(self, link: WorkerLink) -> None:
-        """A worker died: its items go to another one, once, or fail as retryable.
+        """A worker died: what it held goes to another one, and what may have been the cause goes there alone.
 
         Or it lives and has dropped us alone: the supervisor hears of it, and gives a new link to whoever lives.
         """
         if self._links.get(link.id) is not link:
             return
-        del self._links[link.id]
+        self._let_go(link)
         self._control.channel.send({"type": "unlinked", "worker": link.id})
+        if not link.retired:
+            self._bereaved[link.id] = link.group
+        orphans = [item for item in self._in_flight.values() if item.link is link]
+        # A batch that runs in the worker's loop is not announced: then it may have been any of them.
+        told = any(item.started for item in orphans)
+        accused = [item for item in orphans if item.started and item.alone]
+        self._mourned[link.id] = accused, list(link.overdue.values())
+        for item in orphans:
+            item.link = None
+            if item not in accused:
+                item.alone = item.alone or item.started or not told
+                self._retries.add(1)
+                self._send_again(item)
+
+    def _hear_of_death(self, worker: int, *, from_outside: bool) -> None:
+        """How a worker died that we lost: whether it can have been of what it computed, if that was a single item.
+
+        from_outside: it was killed, by whoever may have killed it: that alone is no proof, twice would be.
+        """
+        accused, overdue = self._mourned.pop(worker, ([], []))
+        for digest, alone in overdue:
+            if alone and not from_outside:
+                self._blame(digest)
+            else:
+                self._suspects.suspect(digest)
+        for item in accused:
+            if item.id not in self._in_flight:
+                continue
+            if from_outside and not item.was_killed:
+                item.was_killed = True
+                self._retries.add(1)
+                self._send_again(item)
+            else:
+                self._blame(item.digest())
+                self._finish(item, ItemFailed("worker_crashed"))
+
+    def _blame(self, digest: str) -> None:
+        self._suspects.refuse(digest, float("inf"))  # the next snapshot says until when
+        self._control.channel.send({"type": "blame", "digest": digest})
+
+    def _send_again(self, item: InFlight) -> None:
+        try:
+            link = self._choose(item.target)
+        except NoWorker as error:
+            self._finish(item, error)
+            return
+        if link is None:
+            self._parked.append(item)
+        else:
+            self._send(item, link)
+
+    def _let_go(self, link: WorkerLink) -> None:
+        del self._links[link.id]
         self._loop.forget(link)
         link.connection.close()
         self._to_flush.discard(link)
-        for item in [item for item in self._in_flight.values() if item.link is link]:
-            item.link = None
-            try:
-                if item.tries > 1:
-                    raise NoWorker("two workers died with this item")
-                other = self._choose(item.target)
-            except NoWorker as error:
-                self._finish(item, error)
-            else:
-                self._retries.add(1)
-                self._send(item, other)
+
+    def _close_retired(self, link: WorkerLink) -> None:
+        """The worker was taken out of service: our end of file tells it that we have all its answers."""
+        if not link.items and not link.connection.wants_write and self._links.get(link.id) is link:
+            self._let_go(link)
 
     # -- what the supervisor says --------------------------------------------------------------------------------
 
@@ -358,6 +324,8 @@ class Client:
         for message, fds in messages:
             if message["type"] == "snapshot":
                 self._adopt(message, fds)
+            elif message["type"] == "death":
+                self._hear_of_death(message["worker"], from_outside=message["from_outside"])
             else:
                 self._on_message(message)
 
@@ -373,18 +341,30 @@ class Client:
             link = WorkerLink(self, id, worker["group"], worker["generation"], socket.socket(fileno=fd))
             self._links[id] = link
             self._loop.watch(link)
+        self._suspects.adopt(snapshot.get("quarantine", {}))
         self._control.channel.send({"type": "acknowledged", "serial": snapshot["serial"]})
+        for link in [link for link in self._links.values() if link.id not in workers]:
+            link.retired = True
+            self._close_retired(link)
+        # A snapshot may have been on its way already when the worker died.
+        known = workers.keys() - set(snapshot["links"])
+        self._bereaved = {id: group for id, group in self._bereaved.items() if id in known}
+        parked, self._parked = self._parked, []
+        for id in snapshot["links"]:  # it lives, and only the link had ended
+            parked += self._mourned.pop(id, ([], []))[0]
+        for item in parked:
+            if item.id in self._in_flight:
+                self._send_again(item)
 
     def close(self) -> None:
         """Let go of everything; items in flight end as NoWorker."""
         for link in list(self._links.values()):
             self.lost(link)
+        self._bereaved.clear()
+        for item in list(self._in_flight.values()):
+            self._finish(item, NoWorker("the client was closed"))
         self._loop.forget(self._control)
         self._control.channel.close()
-
-
-def _settled(outcome: Outcome) -> None:
-    raise RuntimeError("an item has one outcome")
 
 
 def _settler(ticket: Ticket, position: int) -> Callable[[Outcome], None]:

@@ -10,7 +10,14 @@ class BatchingError(Exception):
 
 
 class QueueFull(BatchingError):
-    """Raised by the queue and the client: no room in rows or bytes. Try again later."""
+    """Raised by the queue and the client: no room in rows or bytes, or no answer could be there by the deadline.
+
+    wait_s: about how long it would have to wait now; 0 where that is unknown. Try again later.
+    """
+
+    def __init__(self, message: str = "", wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class NoWorker(BatchingError):
@@ -59,10 +66,10 @@ class Failure(IntEnum):
     CANCELLED = 5
     UNKNOWN_MODEL = 6
 
-    def to_error(self) -> BatchingError:
-        """The exception a client hands to whoever sent the item."""
+    def to_error(self, wait_s: float = 0.0) -> BatchingError:
+        """The exception a client hands to whoever sent the item; wait_s is for QueueFull."""
         if self is Failure.QUEUE_FULL:
-            return QueueFull("the worker's queue is full")
+            return QueueFull("the worker's queue is too long", wait_s)
         if self is Failure.DEADLINE:
             return DeadlineExceeded("the deadline passed while the item was queued")
         if self is Failure.CANCELLED:

@@ -4,16 +4,18 @@ The snapshot is one immutable message to every front:
 
     {"type": "snapshot", "serial": 7, "draining": false,
      "models": [{"name", "version", "group", "generation", "index", "state", "reason", "description", "costs"}, ...],
-     "workers": [{"id", "group", "generation"}, ...], "links": [worker ids whose sockets come beside the message],
-     "conditions": [what is wrong with a process that serves on nevertheless, in words]}
+     "workers": [{"id", "group", "generation", "slot"}, ...], "links": [worker ids whose sockets come with the message],
+     "conditions": [what is wrong with a process that serves on nevertheless, in words],
+     "quarantine": {an input's digest: until when it is refused unseen, monotonic seconds}}
 
-with states LOADING (no worker holds it yet, or just now), READY and FAILED (reason says why).
+with states LOADING (no worker holds it yet, or just now), READY and FAILED (reason says why). A worker's slot is where
+its vital signs are. A worker that is no longer among them gets no more: its links are closed with its last answers.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from batching.child import Child, FrontEnd
@@ -44,6 +46,11 @@ class Fronts:
         """No link to it is worth anything."""
         for front in self._ends:
             front.links.discard(worker)
+            front.unlinked.discard(worker)
+
+    def has_foreigners(self) -> bool:
+        """Whether a process that is not ours is among them."""
+        return any(front.child is None for front in self._ends)
 
     def set_condition(self, channel: ControlChannel, text: str | None) -> None:
         """A process says what is wrong with it, or (None) that all is well again."""
@@ -56,12 +63,23 @@ class Fronts:
         """The front at the other end, if it is still in the books."""
         return next((front for front in self._ends if front.channel is channel), None)
 
+    def tell(self, message: dict[str, Any]) -> None:
+        """Something that is no state, and so in no snapshot."""
+        for front in self._ends:
+            front.channel.send(message)
+
     def publish(
-        self, models: Sequence[dict[str, Any]], workers: Sequence[tuple[Child, int]], *, draining: bool
+        self,
+        models: Sequence[dict[str, Any]],
+        workers: Sequence[Child],
+        *,
+        draining: bool,
+        quarantine: dict[str, float],
+        conditions: Iterable[str] = (),
     ) -> None:
         """Tell every front how things stand, with a socket to each worker that it has none to.
 
-        workers: those that are ready, each with its generation.
+        workers: those that are active. conditions: what is wrong besides what the processes say themselves.
         """
         self.serial += 1
         snapshot = {
@@ -70,12 +88,13 @@ class Fronts:
             "draining": draining,
             "models": models,
             "workers": [
-                {"id": child.id, "group": child.group, "generation": generation} for child, generation in workers
+                {"id": one.id, "group": one.group, "generation": one.generation, "slot": one.slot} for one in workers
             ],
-            "conditions": sorted(set(self._conditions.values())),
+            "conditions": sorted({*self._conditions.values(), *conditions}),
+            "quarantine": quarantine,
         }
         for front in self._ends:
-            new = [child for child, _ in workers if child.id not in front.links]
+            new = [child for child in workers if child.id not in front.links]
             theirs = []
             for child in new:
                 worker_end, front_end = socket.socketpair()

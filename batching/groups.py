@@ -17,11 +17,15 @@ class Plan:
     """What to run. All of it but `entry` and `loader` is passed on, not understood.
 
     entry: the command that starts a child; the role ("front" or "worker") and a descriptor number are appended.
-    groups: group name -> references of the model versions that share its workers; each has "name" and "version".
+    groups: group name -> references of the model versions that share its workers; each has "name" and "version", and
+        may have "path" and "contract_path", where a change makes another try to load it worthwhile.
     refused: versions that cannot be served at all: {"name", "version", "reason"}.
     options: for the loader and the queues (JSON-safe); front_settings: for the fronts (JSON-safe).
     spool: where the fronts log, None for nowhere (JSON-safe).
     services: role -> settings (JSON-safe) of further processes to keep running beside fronts and workers.
+    workers, standby: for each group, how many serve and how many more are kept warm.
+    worker_memory_mb: resident MiB beyond which a worker is replaced; None: never.
+    quarantine_s: how long an input that killed its worker is refused unseen.
     """
 
     entry: Sequence[str]
@@ -32,6 +36,9 @@ class Plan:
     refused: list[dict[str, str]] = field(default_factory=list)
     fronts: int = 1
     workers: int = 1
+    standby: int = 0
+    worker_memory_mb: int | None = None
+    quarantine_s: float = 60.0
     drain_timeout_s: float = 30.0
     spool: dict[str, Any] | None = None
     services: dict[str, dict[str, Any]] = field(default_factory=dict)

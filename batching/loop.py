@@ -11,7 +11,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from batching.control import ControlChannel
@@ -26,7 +26,7 @@ class Loop:
         self._order = itertools.count()  # of timers that are due at once
         self._signals: list[int] = []
 
-    def watch(self, source: Any, on_readable: Callable[[], None]) -> None:
+    def watch(self, source: Any, on_readable: Callable[[], object]) -> None:
         """Call `on_readable` whenever `source`, anything with a descriptor, has something to read."""
         self._selector.register(source, selectors.EVENT_READ, on_readable)
 
@@ -43,20 +43,19 @@ class Loop:
         action()
         self.after(period_s, lambda: self.every(period_s, action))
 
-    def catch_signals(self, action: Callable[[], None], *numbers: signal.Signals) -> None:
-        """Call `action` for each signal. The handlers only note it; the wake-up descriptor wakes the loop."""
+    def catch_signals(self, actions: Mapping[signal.Signals, Callable[[], None]]) -> None:
+        """Call a signal's action when it comes. The handlers only note it; the wake-up descriptor wakes the loop."""
         woken, wake = socket.socketpair()
         woken.setblocking(False)
         wake.setblocking(False)
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
-        for number in numbers:
+        for number in actions:
             signal.signal(number, lambda number, _frame: self._signals.append(number))
 
         def act() -> None:
             woken.recv(4096)
             while self._signals:
-                self._signals.pop()
-                action()
+                actions[signal.Signals(self._signals.pop())]()
 
         self._wake = wake  # closed, it would wake nobody
         self.watch(woken, act)

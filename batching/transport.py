@@ -6,8 +6,11 @@ A frame is a fixed header, the layout of its tensors (`batching.arrays`) and the
 
     u32 length of what follows | u8 kind | u8 code | u16 model | u32 rows | u16 layout bytes | u64 id
     f64 arrived | f64 deadline (both CLOCK_MONOTONIC seconds, which all processes of a machine share)
-    u32 queue microseconds | u32 compute microseconds | u32 rows of its batch | u32 batch number | u32 rows still queued
-    layout | payload
+    u32 queue microseconds | u32 compute microseconds | u32 rows of its batch | u32 batch number
+    u32 microseconds that a new item would wait now | layout | payload
+
+The code of an ITEM is ALONE or 0, of a FAILED a Failure. STARTED carries the ids (u64 each) of the items of one front
+that go into a batch now: what a front knows of a worker that dies in the middle of it.
 
 Payloads above PART_BYTES travel as PART frames before their frame, one at a time between the small ones, so that a
 large tensor never makes a small one wait for more than one part. Nothing here blocks: both ends are non-blocking.
@@ -18,7 +21,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -38,16 +41,20 @@ PARTS_BYTES_MAX = 2 * TURNS_BYTES
 
 
 class Kind(IntEnum):
-    """What a frame says. ITEM and CANCEL go to the worker, ANSWER and FAILED come back, PART goes both ways."""
+    """What a frame says. ITEM and CANCEL go to the worker, PART goes both ways, the others come back."""
 
     ITEM = 1
     ANSWER = 2
     FAILED = 3
     CANCEL = 4
     PART = 5
+    STARTED = 6
 
 
-_KIND_MAX = int(Kind.PART)
+_KIND_MAX = int(Kind.STARTED)
+_WITH_PARTS = (int(Kind.ITEM), int(Kind.ANSWER))
+# The code of an item that must not share a batch: it is a suspect in a worker's death.
+ALONE = 1
 
 
 class Frame(NamedTuple):
@@ -64,7 +71,7 @@ class Frame(NamedTuple):
     compute_us: int
     batch_rows: int
     batch: int
-    queued_rows: int
+    wait_us: int
     layout: bytes
     payload: bytes
 
@@ -82,7 +89,7 @@ def pack(
     compute_us: int = 0,
     batch_rows: int = 0,
     batch: int = 0,
-    queued_rows: int = 0,
+    wait_us: int = 0,
     layout: bytes = b"",
     payload: bytes = b"",
 ) -> bytes:
@@ -102,7 +109,7 @@ def pack(
             compute_us,
             batch_rows,
             batch,
-            queued_rows,
+            wait_us,
         )
         + layout
         + payload
@@ -140,7 +147,7 @@ class FrameReader:
             if kind == Kind.PART:
                 self._keep_part(head[6], payload)
                 continue
-            if self._parts and head[6] in self._parts:
+            if self._parts and kind in _WITH_PARTS and head[6] in self._parts:
                 parts = self._parts.pop(head[6])
                 self._parts_bytes -= sum(map(len, parts))
                 payload = b"".join((*parts, payload))
@@ -148,11 +155,27 @@ class FrameReader:
         self._rest = data[at:]
         return frames
 
+    def has_part_of(self, id: int) -> bool:
+        """Whether a payload of this id is on its way."""
+        return id in self._parts
+
     def _keep_part(self, id: int, payload: bytes) -> None:
         self._parts_bytes += len(payload)
         if self._parts_bytes > self._parts_bytes_max:
             raise ConnectionLost("more unfinished parts than allowed")
         self._parts.setdefault(id, []).append(payload)
+
+
+def pack_ids(kind: int, ids: Sequence[int]) -> bytes:
+    """A frame that names items, as STARTED does."""
+    return pack(kind, 0, payload=struct.pack(f"<{len(ids)}Q", *ids))
+
+
+def ids_of(frame: Frame) -> tuple[int, ...]:
+    """The items that a frame of `pack_ids` names. Raises ConnectionLost where they are no ids."""
+    if len(frame.payload) % 8:
+        raise ConnectionLost("not ids")
+    return struct.unpack(f"<{len(frame.payload) // 8}Q", frame.payload)
 
 
 class Connection:
@@ -195,6 +218,10 @@ class Connection:
             frames += self._reader.feed(data)
             if len(data) < RECEIVE_BYTES:  # saves the call that would only say "nothing more"
                 return frames
+
+    def has_part_of(self, id: int) -> bool:
+        """Whether the other end is still sending the payload of this id."""
+        return self._reader.has_part_of(id)
 
     def send(self, frame: bytes) -> None:
         """Queue one whole small frame, made by `pack`."""

@@ -3,39 +3,39 @@
 One loop owns every socket and every queue, so there is no lock. A batch expected to be quick runs in the loop itself
 (handing it to a thread costs more than the call); a slow one runs in the computing thread while the loop goes on
 reading, so that the next batch is already here when it ends. One batch at a time either way.
-
-What the models are is the loader's affair: `module:function`, called as `load(reference, options)`; see LoadedModel.
 """
 
 from __future__ import annotations
 
-import gc
-import importlib
 import logging
 import os
 import selectors
 import signal
 import socket
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from batching import policy
-from batching.batch import Batch, Served
+from batching.batch import Batch, Canary, Served
+from batching.computing import ComputingThread
 from batching.control import ControlChannel
 from batching.counters import Counters, Slot
 from batching.errors import ConnectionLost, Failure, QueueFull
 from batching.life import exit_with_parent
+from batching.loader import batch_limit_s, load_all
 from batching.queue import Item
-from batching.transport import PART_BYTES, Connection, Kind, pack
+from batching.schedule import Schedule
+from batching.slices import Slice, Whole
+from batching.transport import ALONE, PART_BYTES, Connection, Frame, Kind, pack, pack_ids
+from batching.vitals import Vitals
 
 log = logging.getLogger("inference.worker")
 
 # A batch that is expected to take less runs in the loop; handing over to a thread and back costs about 0.1 ms.
 QUICK_S = 0.002
-HEARTBEAT_S = 1.0
+# The loop turns at least so often while it lives, whatever computes: the supervisor watches it.
+HEARTBEAT_S = 0.25
+# A worker that nobody has asked anything for so long asks itself: a row of its own, to know that the models answer.
+CANARY_S = 10.0
 # A front that has not taken so many bytes of answers is read no further: it may only be slow, or stopped for a while.
 UNSENT_BYTES_MAX = 256 * 1024 * 1024
 # What it had queued by then is still computed, but an answer that finds so much unsent is given up, as in a full queue.
@@ -47,130 +47,206 @@ class Worker:
 
     def __init__(self, served: Sequence[Served], control: ControlChannel, slot: Slot) -> None:
         self.served = list(served)
+        self.vitals = Vitals(slot.words)
         self._by_index = {one.index: one for one in served}
         self.control = control
         self.stopping = False
+        self.retired = False  # no front sends anything new; the last answers go out as long as there are links
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ, self._on_control)
         self._links: set[Link] = set()
         self._to_flush: set[Link] = set()
-        self._computing = False
+        self._schedule = Schedule()
+        self._busy_until: float | None = None  # when the job in the thread is expected to end
+        self._next_at = 0.0  # when the schedule wants to be asked again, unless more arrives
+        self._sick: set[str] = set()  # models whose own row fails
+        self._next_canary = time.monotonic() + CANARY_S
         self._batch_number = int.from_bytes(os.urandom(4))  # in a log, no two servers' batches look like one
         self._thread = ComputingThread()
         self._selector.register(self._thread.woken, selectors.EVENT_READ, self._on_computed)
         for one in self.served:
-            one.count_with(slot)
+            one.count_with(slot, self.vitals)
 
     def run(self) -> None:
         """Turn until the supervisor says stop and nothing is left to answer."""
-        while not (self.stopping and self._idle()):
+        while not ((self.stopping or (self.retired and not self._links)) and self._idle()):
             self.turn()
+
+    def close(self) -> None:
+        """Let go of the thread and of what it opened itself; a worker's own process just ends."""
+        self._thread.close()
+        self._selector.close()
 
     def turn(self) -> None:
         """Wait for something, read all of it, run what the policy says, write all of it."""
         for key, events in self._selector.select(self._wait_s()):
             key.data(events)
-        if not self._computing:
+        self.vitals.beat()
+        if self._busy_until is None:
             self._start_next()
+        else:
+            for dropped in self._schedule.expire(time.monotonic()):
+                self._fail(dropped.line.owner, dropped.item, dropped.failure)
+        self.vitals.oldest(self._schedule.oldest_arrival())
         for link in self._to_flush:
             self._flush(link)
         self._to_flush.clear()
 
     def _idle(self) -> bool:
         unsent = any(link.connection.pending_bytes for link in self._links)
-        waiting = any(one.queue.oldest_arrival() is not None for one in self.served)
-        return not (self._computing or unsent or waiting)
+        return not (self._busy_until is not None or unsent or self._schedule.oldest_arrival() is not None)
 
     def _wait_s(self) -> float:
-        if self._computing:
+        if self._busy_until is not None:
             return HEARTBEAT_S
-        now, wait_s = time.monotonic(), HEARTBEAT_S
-        for one in self.served:
-            decision = self._decide(one, now)
-            if isinstance(decision, policy.Run):
-                return 0
-            if decision is not None:
-                wait_s = min(wait_s, decision.until - now)
-        return wait_s
-
-    @staticmethod
-    def _decide(one: Served, now: float) -> policy.Run | policy.Wait | None:
-        oldest = one.queue.oldest_arrival()
-        if oldest is None:
-            return None
-        state = policy.State(one.queue.widest_rows() if one.max_wait_s else one.queue.rows, oldest)
-        return policy.decide(state, now, max_rows=one.max_rows, max_wait_s=one.max_wait_s)
+        return min(max(self._next_at - time.monotonic(), 0.0), HEARTBEAT_S)
 
     def _start_next(self) -> None:
-        """Run the ready model whose oldest item has waited longest."""
+        """Run what the schedule says; a batch expected to be slow in the thread, so that the loop goes on."""
         now = time.monotonic()
-        ready = [one for one in self.served if isinstance(self._decide(one, now), policy.Run)]
-        if not ready:
+        work = self._schedule.next(now)
+        self._next_at = work.until
+        for dropped in work.dropped:
+            self._fail(dropped.line.owner, dropped.item, dropped.failure)
+        if work.line is None:
+            if now >= self._next_canary:
+                self._start_canary(now)
             return
-        one = min(ready, key=lambda one: one.queue.oldest_arrival() or now) if len(ready) > 1 else ready[0]
-        items, late = one.queue.take(one.max_rows, now)
-        for item in late:
-            self._fail(one, item, Failure.DEADLINE)
-        if not items:
+        if not work.items:
             return
         self._batch_number = (self._batch_number + 1) & 0xFFFFFFFF
-        batch = Batch(one, items, self._batch_number)
-        if one.expected_s(sum(item.rows for item in items)) < QUICK_S:
+        one: Served = work.line.owner
+        batch = Batch(one, work.items, self._batch_number)
+        expected_s = work.line.cost.expected_s(batch.run_rows)
+        alone = work.items[0].alone
+        if alone or expected_s >= QUICK_S:
+            self._tell_started(work.items)
+        if expected_s < QUICK_S:
             batch.run()
             self._answer(batch)
         else:
-            self._computing = True
+            self._busy_until = now + expected_s
             self._thread.start(batch)
 
+    def _tell_started(self, items: Sequence[Item]) -> None:
+        """Should this process die of them, their fronts know which it was; after the call it would be too late."""
+        by_link: dict[Link, list[int]] = {}
+        for item in items:
+            by_link.setdefault(item.sender, []).append(item.id)
+        for link, ids in by_link.items():
+            link.connection.send(pack_ids(Kind.STARTED, ids))
+            self._flush(link)
+
+    def _start_canary(self, now: float) -> None:
+        self._next_canary = now + CANARY_S
+        for one in self.served:
+            if one.proved <= now - CANARY_S:
+                self._busy_until = now
+                self._thread.start(Canary(one))
+                return
+
     def _on_computed(self, _events: int) -> None:
-        for batch in self._thread.finished():
-            self._computing = False
-            self._answer(batch)
+        for job in self._thread.finished():
+            self._busy_until = None
+            self._next_at = 0.0
+            if isinstance(job, Batch):
+                self._answer(job)
+            elif isinstance(job, Canary):
+                self._hear_canary(job)
+
+    def _hear_canary(self, canary: Canary) -> None:
+        one = canary.served
+        one.proved = time.monotonic()
+        self._next_canary = 0.0  # there may be other models that nobody has asked for long
+        if not canary.failed:
+            self.vitals.prove()
+        if canary.failed == (one.name in self._sick):
+            return
+        if canary.failed:
+            self._sick.add(one.name)
+        else:
+            self._sick.discard(one.name)
+        names = ", ".join(sorted(self._sick))
+        self.control.send(
+            {"type": "condition", "text": f"does not answer a row of its own: {names}" if names else None}
+        )
 
     def _answer(self, batch: Batch) -> None:
         one = batch.served
-        rows = sum(item.rows for item in batch.items)
-        one.learn(rows, batch.compute_s)
+        rows = batch.rows
+        self._schedule.ran(one.line, batch.run_rows, batch.compute_s, clean=batch.clean)
+        now = one.proved = time.monotonic()
+        self.vitals.prove()
         one.batches.add(1)
         one.rows.add(rows)
         one.batch_rows.observe(rows)
         one.compute.observe(batch.compute_s)
-        one.waiting.set(one.queue.rows)
-        compute_us = _microseconds(batch.compute_s)
+        one.waiting.set(one.line.queue.rows)
+        wait_us = _microseconds(self._schedule.wait_s(one.line, now, None))
         for item, outcome in zip(batch.items, batch.outcomes, strict=True):
             queued_s = batch.started - item.arrived
             one.queued.observe(queued_s)
             if isinstance(outcome, Failure):
                 self._fail(one, item, outcome)
-                continue
-            layout, payload = outcome
-            link: Link = item.sender
-            if link.connection.pending_bytes > UNSENT_BYTES_LIMIT:
-                self._fail(one, item, Failure.QUEUE_FULL)
-                continue
-            whole = len(payload) <= PART_BYTES
-            frame = pack(
-                Kind.ANSWER,
-                item.id,
-                model=one.index,
-                rows=item.rows,
-                queue_us=_microseconds(queued_s),
-                compute_us=compute_us,
-                batch_rows=rows,
-                batch=batch.number,
-                queued_rows=one.queue.rows,
-                layout=layout,
-                payload=payload if whole else b"",
-            )
-            if whole:
-                link.connection.send(frame)
+            elif isinstance(item, Slice):
+                self._gather(batch, item, outcome, wait_us)
             else:
-                link.connection.send_large(item.id, frame, payload)
-            self._to_flush.add(link)
+                self._send_answer(batch, item, outcome, item.rows, queued_s, batch.compute_s, wait_us)
 
-    def _fail(self, one: Served, item: Item, code: Failure) -> None:
+    def _gather(self, batch: Batch, item: Slice, outcome: tuple[bytes, bytes], wait_us: int) -> None:
+        """One slice of a large item is done: the next goes in, or the whole is answered."""
+        whole = item.whole
+        whole.add(item.rows, outcome, batch.started - item.arrived, batch.compute_s)
+        following = whole.next()
+        if following is not None:
+            self._schedule.put_back(batch.served.line, following)
+            return
+        joined = whole.outcome()
+        if isinstance(joined, Failure):
+            self._fail(batch.served, item, joined)
+        else:
+            self._send_answer(batch, item, joined, whole.rows, whole.queued_s, whole.compute_s, wait_us)
+
+    def _send_answer(
+        self,
+        batch: Batch,
+        item: Item,
+        outcome: tuple[bytes, bytes],
+        rows: int,
+        queued_s: float,
+        compute_s: float,
+        wait_us: int,
+    ) -> None:
+        layout, payload = outcome
+        link: Link = item.sender
+        if link.connection.pending_bytes > UNSENT_BYTES_LIMIT:
+            self._fail(batch.served, item, Failure.QUEUE_FULL)
+            return
+        whole = len(payload) <= PART_BYTES
+        frame = pack(
+            Kind.ANSWER,
+            item.id,
+            model=batch.served.index,
+            rows=rows,
+            queue_us=_microseconds(queued_s),
+            compute_us=_microseconds(compute_s),
+            batch_rows=batch.rows,
+            batch=batch.number,
+            wait_us=wait_us,
+            layout=layout,
+            payload=payload if whole else b"",
+        )
+        if whole:
+            link.connection.send(frame)
+        else:
+            link.connection.send_large(item.id, frame, payload)
+        self._to_flush.add(link)
+
+    def _fail(self, one: Served, item: Item, code: Failure, wait_s: float = 0.0) -> None:
         one.failed[code].add(1)
-        item.sender.connection.send(pack(Kind.FAILED, item.id, code=code, model=one.index, queued_rows=one.queue.rows))
+        item.sender.connection.send(
+            pack(Kind.FAILED, item.id, code=code, model=one.index, wait_us=_microseconds(wait_s))
+        )
         self._to_flush.add(item.sender)
 
     def _on_control(self, _events: int) -> None:
@@ -185,6 +261,8 @@ class Worker:
                 self._selector.register(link.connection, selectors.EVENT_READ, self._handler(link))
             elif message["type"] == "stop":
                 self.stopping = True
+            elif message["type"] == "retire":
+                self.retired = True
 
     def _handler(self, link: Link) -> Callable[[int], None]:
         def handle(events: int) -> None:
@@ -202,24 +280,42 @@ class Worker:
             self._drop(link)
             return
         cancelled: set[int] = set()
+        now = time.monotonic()
+        self._next_at = 0.0
         for frame in frames:
             if frame.kind == Kind.ITEM:
-                one = self._by_index.get(frame.model)
-                if one is None:
-                    link.connection.send(pack(Kind.FAILED, frame.id, code=Failure.UNKNOWN_MODEL))
-                    self._to_flush.add(link)
-                    continue
-                item = Item(link, frame.id, frame.rows, frame.layout, frame.payload, frame.arrived, frame.deadline)
-                try:
-                    one.queue.push(item)
-                except QueueFull:
-                    self._fail(one, item, Failure.QUEUE_FULL)
+                self._take_in(link, frame, now)
             elif frame.kind == Kind.CANCEL:
                 cancelled.add(frame.id)
         if cancelled:  # together: when a long queue expires, thousands come at once
+            # A large item is overtaken by its own withdrawal: it will be known when its last part comes.
+            link.withdrawn |= {id for id in cancelled if link.connection.has_part_of(id)}
             for one in self.served:
-                for item in one.queue.withdraw(link, cancelled):
+                for item in one.line.queue.withdraw(link, cancelled):
                     self._fail(one, item, Failure.CANCELLED)
+
+    def _take_in(self, link: Link, frame: Frame, now: float) -> None:
+        one = self._by_index.get(frame.model)
+        if one is None:
+            link.connection.send(pack(Kind.FAILED, frame.id, code=Failure.UNKNOWN_MODEL))
+            self._to_flush.add(link)
+            return
+        alone = frame.code == ALONE
+        item = Item(link, frame.id, frame.rows, frame.layout, frame.payload, frame.arrived, frame.deadline, alone)
+        if link.withdrawn and frame.id in link.withdrawn:
+            link.withdrawn.discard(frame.id)
+            self._fail(one, item, Failure.CANCELLED)
+            return
+        if item.rows > one.line.best:
+            try:
+                item = Whole(item, one.line.best).first()
+            except (ValueError, IndexError):  # not the bytes that its layout speaks of
+                self._fail(one, item, Failure.MODEL_ERROR)
+                return
+        try:
+            self._schedule.offer(one.line, item, now, self._busy_until, frame.rows)
+        except QueueFull as error:
+            self._fail(one, item, Failure.QUEUE_FULL, error.wait_s)
 
     def _flush(self, link: Link) -> None:
         if link not in self._links:
@@ -243,45 +339,18 @@ class Worker:
             self._selector.unregister(link.connection)
             link.connection.close()
         for one in self.served:
-            one.failed[Failure.CANCELLED].add(len(one.queue.withdraw(link)))
+            one.failed[Failure.CANCELLED].add(len(one.line.queue.withdraw(link)))
 
 
 class Link:
-    """A front's connection, and what we wait for on it."""
+    """A front's connection, what we wait for on it, and what was withdrawn before it had come whole."""
 
-    __slots__ = ("connection", "events")
+    __slots__ = ("connection", "events", "withdrawn")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.events = selectors.EVENT_READ
-
-
-class ComputingThread:
-    """Runs one batch at a time; `woken` becomes readable when one is done."""
-
-    def __init__(self) -> None:
-        self.woken, self._wake = socket.socketpair()
-        self.woken.setblocking(False)
-        self._todo: deque[Batch] = deque()
-        self._done: deque[Batch] = deque()
-        self._ready = threading.Semaphore(0)
-        threading.Thread(target=self._run, name="compute", daemon=True).start()
-
-    def start(self, batch: Batch) -> None:
-        self._todo.append(batch)
-        self._ready.release()
-
-    def finished(self) -> list[Batch]:
-        self.woken.recv(64)
-        return [self._done.popleft() for _ in range(len(self._done))]
-
-    def _run(self) -> None:
-        while True:
-            self._ready.acquire()
-            batch = self._todo.popleft()
-            batch.run()
-            self._done.append(batch)
-            self._wake.send(b"x")
+        self.withdrawn: set[int] = set()
 
 
 def _microseconds(seconds: float) -> int:
@@ -303,34 +372,15 @@ def main(control_fd: int) -> None:
         for one in served
     ]
     control.socket.setblocking(True)  # many contracts are more than the socket takes at once
-    control.send({"type": "ready" if served else "failed", "models": models, "failures": failures})
+    control.send(
+        {
+            "type": "ready" if served else "failed",
+            "models": models,
+            "failures": failures,
+            "batch_limit_s": batch_limit_s(hello["options"], served),
+        }
+    )
     control.socket.setblocking(False)
     if served:
         Worker(served, control, slot).run()
     os._exit(0)  # no destructors of a framework that may be computing
-
-
-def load_all(hello: dict[str, Any]) -> tuple[list[Served], list[dict[str, str]]]:
-    """(what can be served, what cannot and why). One bad model never keeps the others from serving."""
-    options = hello["options"]
-    module, function = hello["loader"].split(":")
-    load = getattr(importlib.import_module(module), function)
-    served: list[Served] = []
-    failures: list[dict[str, str]] = []
-    # The index is the place in the references, so that it means the same in every worker, whatever that could load.
-    for index, reference in enumerate(hello["models"]):
-        try:
-            one = Served(index, load(reference, options), reference, options)
-            one.warm_up(options["warm_up_budget_s"])
-        except Exception as error:
-            reason = getattr(error, "reason", None)
-            if not isinstance(reason, str):  # some foreign errors have a reason of another kind
-                log.exception("%s version %s cannot be loaded", reference["name"], reference["version"])
-                reason = "loading failed; the server's log has the details"
-            failures.append({"name": reference["name"], "version": reference["version"], "reason": reason})
-        else:
-            served.append(one)
-    # TensorFlow leaves some 276,000 objects: one full collection would stop everything for 0.2 s.
-    gc.collect()
-    gc.freeze()
-    return served, failures

@@ -6,6 +6,7 @@ Owns the exit codes and the lines on the terminal. Knows the models only as refe
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import sys
 import time
@@ -18,13 +19,25 @@ from batching.control import ControlChannel, listen_at
 from batching.errors import StartupFailed
 from batching.groups import Plan
 from batching.supervisor import Supervisor
+from commands import logs
 from commands.spool import owned_spool, spool_plan
+from front.security import Guard, complaints
 from front.settings import SECRETS, Settings
 from models.errors import LoadError
 from models.repository import find
 
+log = logging.getLogger("inference.supervisor")
+
 ENTRY = Path(__file__).resolve().parent.parent / "inference_server.py"
 EXIT_USAGE, EXIT_MODEL, EXIT_ADDRESS = 2, 3, 4
+
+
+def heed(settings: Settings) -> None:
+    """Log as the settings say. Raises ValueError for names, origins or keys that the fronts could not work with."""
+    logs.choose(settings.log_format)
+    Guard(settings)
+    for complaint in complaints(settings):
+        log.warning("%s", complaint)
 
 
 def make_plan(settings: Settings) -> Plan:
@@ -52,6 +65,9 @@ def make_plan(settings: Settings) -> Plan:
         front_settings=told,
         fronts=settings.fronts,
         workers=settings.workers,
+        standby=settings.standby,
+        worker_memory_mb=settings.worker_memory_mb,
+        quarantine_s=settings.quarantine_s,
         drain_timeout_s=settings.drain_timeout_s,
         **spool_plan(settings),
     )
@@ -87,6 +103,7 @@ def serve(settings: Settings) -> int:
 
     with ExitStack() as held:
         try:
+            heed(settings)
             plan = make_plan(settings)
             listener = listen(settings)
             chores = held.enter_context(owned_spool(settings))
@@ -102,6 +119,7 @@ def serve_workers(settings: Settings) -> int:
         return _fail(EXIT_USAGE, "worker needs --socket PATH")
     with ExitStack() as held:
         try:
+            heed(settings)
             plan = make_plan(settings)
             chores = held.enter_context(owned_spool(settings))
             listener = listen_at(settings.worker_socket)
@@ -119,6 +137,7 @@ def serve_embedded(fd: int) -> int:
     settings = Settings(**json.load(sys.stdin))
     owner = ControlChannel(socket.socket(fileno=fd))
     try:
+        heed(settings)
         plan = make_plan(settings)
         with owned_spool(settings) as chores:
             listener = listen(settings)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from batching.client import Target
 from models.contract import Contract
@@ -45,6 +45,13 @@ class Entry:
         return self.compiled.contract if self.compiled else None
 
 
+class ActiveWorker(NamedTuple):
+    """A worker that serves; its vital signs are in this slot of the counters."""
+
+    group: str
+    slot: int
+
+
 @dataclass(frozen=True)
 class Catalog:
     """One snapshot, compiled. `models` holds each model's versions, newest first; `newest` the one that serves.
@@ -56,7 +63,7 @@ class Catalog:
     draining: bool
     models: dict[str, list[Entry]]
     groups: set[str]
-    groups_with_workers: set[str]
+    workers: tuple[ActiveWorker, ...]
     default: str | None
     newest: dict[str, Entry]
     conditions: tuple[str, ...] = ()
@@ -104,7 +111,7 @@ class Catalog:
     def is_ready(self) -> bool:
         """Whether traffic is welcome: not draining, something can be served, and every group has a worker."""
         served = [entry for versions in self.models.values() for entry in versions if entry.state == "READY"]
-        return bool(served) and not self.draining and self.groups <= self.groups_with_workers
+        return bool(served) and not self.draining and self.groups <= {worker.group for worker in self.workers}
 
     @staticmethod
     def _only(entries: list[Entry], what: str, route: str) -> Entry:
@@ -148,7 +155,7 @@ def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
             snapshot.get("draining", False),
             dict(sorted(models.items())),
             {model["group"] for model in snapshot["models"] if model["group"]},
-            {worker["group"] for worker in snapshot["workers"]},
+            tuple(ActiveWorker(worker["group"], worker["slot"]) for worker in snapshot["workers"]),
             default if default in models else None,
             {name: next((one for one in all_ if one.state != "FAILED"), all_[0]) for name, all_ in models.items()},
             tuple(snapshot.get("conditions", ())),

@@ -1,17 +1,48 @@
-"""One client's connection: bytes to requests, the application's first half, answers to bytes. front.loop says why."""
+"""One client's connection: bytes to requests, the application's first half, answers to bytes.
+
+Knows no model and no clock but what front.patience counts for it. Checked against waitress 3.0.2; what its HTTPChannel
+does otherwise, and what was wrong with it:
+
+- handle_read, readable: with channel_request_lookahead a client that has shut its sending side gets no answer, without
+  it nobody notices one that has gone. Here the end of its bytes withdraws what is still queued (CANCEL_ON_HALF_CLOSE)
+  and what computes already is delivered.
+- received: a piece of 64 KiB can be 2,000 requests, all parsed at once; bytes behind a refused request are parsed. Here
+  one request is parsed when the one before it has been answered, and nothing behind a refused one.
+- received, send_continue: 100 Continue is sent for a body that was just refused, and the refusal forgotten; a GET with
+  Expect is never answered.
+- handle_write: a large answer is copied into a buffer, and from there in pieces as large as the socket's own, of which
+  it takes less; a slow reader holds it for ever.
+- close after an error: with bytes unread the kernel resets the connection, and the client may never see why.
+- handle_expt: one warning for every urgent byte. handle_error: one line of traceback with the client's address.
+"""
 
 from __future__ import annotations
 
-import time
+import logging
+import socket
+import struct
 from collections.abc import Callable
-from email.utils import formatdate
 from typing import Any, Protocol
 
 from waitress.channel import HTTPChannel
 from waitress.task import WSGITask
 
 from batching.client import Client, Ticket
-from front.halves import CLIENT_GONE, DEFER, REASONS, Exchange, Response
+from front.halves import CLIENT_GONE, DEFER, Exchange, Refused, Response
+from front.head import head_of
+from front.parser import Parser
+from front.patience import Stage
+
+log = logging.getLogger("inference.front")
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# A larger body is not copied to stand behind its head.
+COPIED_MAX = 64 * 1024
+RESET = struct.pack("ii", 1, 0)
+TOO_SLOW = {
+    Stage.HEADER: "the header did not come in time",
+    Stage.BODY: "the body did not come in time",
+}
 
 
 class Carrier(Protocol):
@@ -19,6 +50,7 @@ class Carrier(Protocol):
 
     client: Client
     draining: bool
+    cancel_on_half_close: bool
     parser_error: Callable[[int, str], Response]
 
     def begin(self, exchange: Exchange, channel: Channel) -> None:
@@ -26,15 +58,27 @@ class Carrier(Protocol):
 
 
 class Channel(HTTPChannel):
-    """One client connection; its first request is in service until `answer` was called for it."""
+    """One client connection. `requests` holds at most one, which is in service until `answer` was called for it."""
 
     task_class = WSGITask
+    parser_class = Parser
     requests: list[Any]
+    request: Any = None  # while it is not whole
     ticket: Ticket | None = None
+    exchange: Exchange | None = None  # while it is carried
     finished_sending = False
+    idle_since = 0.0
+    _unread: bytes = b""  # behind the request in service
+    _unsent: memoryview | bytes = b""
+    _last_answer = False  # whether the connection ends when it has left
+    _lingers = False
+    _dropped = 0
+    _in_body = False
+
+    # -- bytes in ----------------------------------------------------------------------------------------------------
 
     def readable(self) -> bool:
-        return not self.finished_sending and super().readable()
+        return self._lingers or not (self._unsent or self._unread or self._last_answer or self.finished_sending)
 
     def handle_read(self) -> None:
         try:
@@ -44,24 +88,69 @@ class Channel(HTTPChannel):
         except OSError:
             self.handle_close()
             return
-        if data:
-            self.last_activity = time.time()
+        if self._lingers:
+            self._dropped += len(data)
+            if not data or self._dropped > self.adj.max_request_body_size:
+                self.handle_close()
+        elif data:
             self.received(data)
-        elif self.requests or self.total_outbufs_len:
+        elif self.requests or self._unsent:
             # It may be waiting with its sending side shut: withdraw what is still queued, deliver what is not.
             self.finished_sending = True
-            self._withdraw()
+            if self.server.front.cancel_on_half_close:
+                self._withdraw()
         else:
             self.handle_close()
 
-    def handle_close(self) -> None:
-        self._withdraw()
-        super().handle_close()
+    def received(self, data: bytes) -> bool:
+        """Parse what has come, unless a request is in service: what comes behind that is kept for later."""
+        if self.requests or self._unsent:
+            self._unread += data
+            return True
+        request = self.request or self.parser_class(self.adj)
+        consumed = request.received(data)
+        if request.completed:
+            self.request = None
+            self._in_body = False
+            self.server.patience.forget(self)
+            if consumed < len(data):
+                self._unread = data[consumed:]
+            self.requests.append(request)
+            self.server.add_task(self)
+        elif request.begun:
+            self._read_on(request, consumed)
+        return True
 
-    def _withdraw(self) -> None:
-        if self.ticket is not None:
-            ticket, self.ticket = self.ticket, None
-            self.server.front.client.withdraw(ticket)
+    def _read_on(self, request: Any, amount: int) -> None:
+        """More of it has to come: from now on it has a limit."""
+        patience = self.server.patience
+        if self.request is None:
+            self.request = request
+            patience.begin(self, Stage.HEADER)
+        if request.headers_finished and not self._in_body:
+            self._in_body = True
+            patience.begin(self, Stage.BODY)
+            if request.expect_continue and not request.body_bytes_received:
+                self._say_continue()
+        else:
+            patience.moved(self, amount)
+
+    def _say_continue(self) -> None:
+        try:
+            if self.socket.send(CONTINUE) < len(CONTINUE):
+                self.handle_close()  # a client that has read nothing for megabytes
+        except BlockingIOError:
+            return  # the same; it may send its body unasked
+        except OSError:
+            self.handle_close()
+
+    @property
+    def held_bytes(self) -> int:
+        """What it has in memory of something half received or half sent."""
+        receiver = self.request.body_rcv if self.request is not None else None
+        return len(self._unsent) + (len(receiver) if receiver is not None else 0)
+
+    # -- a request's two halves ----------------------------------------------------------------------------------------
 
     def service(self) -> None:
         """The first half: run the application; it answers, or defers."""
@@ -70,8 +159,8 @@ class Channel(HTTPChannel):
             self._forget_requests()
             return
         request = self.requests[0]
-        if request.error:
-            request.connection_close = True
+        if request.error is not None:
+            self.server.count("refused")
             self.answer(front.parser_error(request.error.code, request.error.body))
             return
         environ = self.task_class(self, request).get_environment()
@@ -87,11 +176,12 @@ class Channel(HTTPChannel):
         if not deferred:
             self.answer(Response(head[0], head[1], b"".join(chunks)))
             return
+        self.exchange = deferred[0]
         front.begin(deferred[0], self)
 
     def answer(self, response: Response) -> None:
         """Write the answer to the first request, and go on to the next. A client that has gone is not an error."""
-        self.ticket = None
+        self.ticket = self.exchange = None
         if not self.connected or not self.requests:
             self._forget_requests()
             return
@@ -102,85 +192,138 @@ class Channel(HTTPChannel):
         keep = self._keeps_alive(request)
         # A request that the parser gave up on early has no command.
         is_head = getattr(request, "command", "") == "HEAD"
-        self._write(_head(response, request.version, keep, is_head) + (b"" if is_head else response.body))
-        self.last_activity = time.time()
-        if not keep:
-            self._forget_requests()
-            self.close_when_flushed = True
-            self._touch()
-            if not self.total_outbufs_len:
-                self.handle_close()
-            return
+        self._last_answer = not keep
         request.close()
-        self.requests.pop(0)
-        self._touch()
-        if self.requests:
-            self.server.add_task(self)
-        elif self._awaits_continue():
-            self.send_continue()
+        self.requests.clear()
+        self._write(head_of(response, request.version, keep, is_head), b"" if is_head else response.body)
+        if self._unsent or not self.connected:
+            return
+        self._answered(gently=request.error is not None)
 
-    def _touch(self) -> None:
-        """What we wait for may have changed outside an event."""
-        self._map.touch(self._fileno)
-
-    def _awaits_continue(self) -> bool:
-        waiting = self.request
-        return bool(waiting and waiting.expect_continue and waiting.headers_finished and not self.sent_continue)
-
-    def _write(self, data: bytes) -> None:
-        """At once where the socket takes it; only what is left over is buffered."""
-        if not self.total_outbufs_len:
-            try:
-                sent = self.socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self.handle_close()
-                return
-            if sent == len(data):
-                return
-            data = data[sent:]
-        self.outbufs[-1].append(data)
-        self.total_outbufs_len += len(data)
-        self._touch()
+    def _answered(self, *, gently: bool) -> None:
+        """The answer has left: the next request, or the end."""
+        if self._last_answer:
+            self._part(gently=gently or bool(self._unread) or self.server.front.draining)
+        elif self._unread:
+            data, self._unread = self._unread, b""
+            self._touch()
+            self.received(data)
+        elif self.finished_sending:
+            self.handle_close()
+        else:
+            self.server.patience.rest(self)
 
     def _keeps_alive(self, request: Any) -> bool:
-        if self.server.front.draining or self.finished_sending or request.error:
+        if self.server.front.draining or self.finished_sending or request.error is not None:
             return False
         connection = request.headers.get("CONNECTION", "").lower()
+        if "," in connection:
+            options = {option.strip(" \t") for option in connection.split(",")}
+            connection = "close" if "close" in options else "keep-alive" if "keep-alive" in options else ""
         return bool(connection != "close" if request.version == "1.1" else connection == "keep-alive")
 
     def _forget_requests(self) -> None:
         for request in self.requests:
             request.close()
-        self.requests = []
+        self.requests.clear()
 
+    def _withdraw(self) -> None:
+        if self.ticket is not None:
+            ticket, self.ticket = self.ticket, None
+            self.server.front.client.withdraw(ticket)
 
-_date: tuple[int, str] = (0, "")
+    # -- bytes out -----------------------------------------------------------------------------------------------------
 
+    def writable(self) -> bool:
+        return bool(self._unsent)
 
-def _http_date() -> str:
-    global _date  # noqa: PLW0603 - one string a second for all answers
-    now = int(time.time())
-    if _date[0] != now:
-        _date = (now, formatdate(now, usegmt=True))
-    return _date[1]
+    def handle_write(self) -> None:
+        """More of what did not fit into the socket at once."""
+        try:
+            sent = self.socket.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.handle_close()
+            return
+        self._unsent = self._unsent[sent:]
+        self.server.patience.moved(self, sent)
+        if not self._unsent:
+            self._answered(gently=True)
 
+    def _write(self, head: bytes, body: bytes) -> None:
+        """In one packet where they fit, at once where the socket takes it; the rest waits for the client to read."""
+        try:
+            sent = self.socket.send(head + body) if len(body) < COPIED_MAX else self.socket.sendmsg([head, body])
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.handle_close()
+            return
+        if sent < len(head) + len(body):
+            of_body = sent - len(head)
+            self._unsent = memoryview(body)[of_body:] if of_body >= 0 else memoryview(head + body)[sent:]
+            self.server.patience.begin(self, Stage.ANSWER)
+            self._touch()
 
-def _head(response: Response, version: str, keep: bool, is_head: bool) -> bytes:
-    """The head of an answer. The answer to HEAD has the length that its GET would have, as the application says."""
-    length: object = len(response.body)
-    if is_head:
-        length = next((value for name, value in response.headers if name.lower() == "content-length"), length)
-    version = version if version in ("1.0", "1.1") else "1.0"
-    lines = [f"HTTP/{version} {response.status} {REASONS.get(response.status, 'Unknown')}"]
-    lines += [f"{name}: {value}" for name, value in response.headers if name.lower() != "content-length"]
-    lines.append(f"Content-Length: {length}\r\nDate: {_http_date()}")
-    if not keep:
-        lines.append("Connection: close")
-    elif version == "1.0":
-        lines.append("Connection: keep-alive")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    def _touch(self) -> None:
+        """What we wait for may have changed outside an event."""
+        self._map.touch(self._fileno)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def give_up(self, reason: str, stage: Stage) -> None:
+        """It took too long: say so where it can still be heard."""
+        if stage is Stage.LINGER:
+            self.handle_close()
+            return
+        self.server.count(reason)
+        if stage is Stage.ANSWER or self.request is None:
+            # Nobody reads: what the kernel still holds for it goes with it.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self.handle_close()
+            return
+        request, self.request = self.request, None
+        self._in_body = False
+        self.server.patience.forget(self)
+        request.refuse(Refused(408, TOO_SLOW[stage]))
+        self.requests.append(request)
+        self.answer(self.server.front.parser_error(request.error.code, request.error.body))
+
+    def _part(self, *, gently: bool) -> None:
+        """Close. Gently: only our side at first, and drop for a while what still comes, so that the answer is read."""
+        if gently and not self.finished_sending:
+            try:
+                self.socket.shutdown(socket.SHUT_WR)
+            except OSError:
+                self.handle_close()
+                return
+            self._lingers = True
+            self._unread = b""
+            self.server.patience.begin(self, Stage.LINGER)
+            self._touch()
+        else:
+            self.handle_close()
+
+    def close_if_idle(self) -> None:
+        """For a front that ends: close, unless a request is here already or on its way."""
+        if not (self.requests or self.request or self._unsent or self._lingers):
+            self.handle_read()
+            if self.connected and not (self.requests or self.request):
+                self.handle_close()
+
+    def handle_close(self) -> None:
+        self._withdraw()
+        self.server.patience.forget(self)
+        self._unread = self._unsent = b""
+        super().handle_close()
+
+    def handle_expt(self) -> None:
+        """Urgent bytes mean nothing in HTTP."""
+
+    def handle_error(self) -> None:
+        log.exception("a connection is dropped")  # noqa: LOG004 - called by an except
+        self.handle_close()
 
 
 def _no_write(data: bytes) -> None:

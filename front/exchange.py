@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import re
 import time
@@ -32,6 +33,7 @@ log = logging.getLogger("inference.app")
 
 JSON = ("Content-Type", "application/json")
 BODY_BYTES_MAX = 2048
+RETRY_AFTER_MAX_S = 60
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 _made_ids = itertools.count(1)
 _made_by = os.urandom(6).hex()
@@ -78,13 +80,12 @@ CODE_OF_ERROR: dict[type[Exception], str] = {
     DeadlineExceeded: "TIMEOUT",
     Cancelled: "CLIENT_GONE",
 }
-# What a waitress parser refuses.
+# What front.parser and front.chunks refuse; 400 and 505 are a malformed request like any other.
 CODE_OF_STATUS = {
+    408: "REQUEST_TIMEOUT",
     413: "TOO_LARGE",
     431: "HEADERS_TOO_LARGE",
     501: "NOT_IMPLEMENTED",
-    404: "NOT_FOUND",
-    405: "METHOD_NOT_ALLOWED",
 }
 MESSAGES = {
     "NOT_READY": "no worker can take the request just now; try again in a moment",
@@ -129,14 +130,16 @@ def error_response(error: Exception, request_id: str) -> Response:
         encoded = orjson.dumps(body)
     headers = [JSON, ("X-Request-Id", request_id)]
     if STATUS[code] == 503:
-        headers.append(("Retry-After", "1"))
+        wait_s = error.wait_s if isinstance(error, QueueFull) else 0.0
+        headers.append(("Retry-After", str(min(max(math.ceil(wait_s), 1), RETRY_AFTER_MAX_S))))
     return Response(STATUS[code], headers, encoded)
 
 
 def parser_error(status: int, message: str) -> Response:
-    """The answer to bytes that are no acceptable HTTP request; waitress's text speaks of the HTTP grammar only."""
+    """The answer to bytes that are no acceptable HTTP request; the message speaks of the HTTP grammar only."""
     code = CODE_OF_STATUS.get(status, "BAD_INPUT")
-    return error_response(Refusal(code, f"the HTTP request cannot be accepted: {message[:200]}"), request_id(None))
+    response = error_response(Refusal(code, f"the HTTP request cannot be accepted: {message}"), request_id(None))
+    return response._replace(status=status)
 
 
 class Tally:

@@ -15,6 +15,7 @@ from models.errors import BadInput
 from models.wording import found, quoted
 
 LABEL_BYTES_MAX = 1024
+FEEDBACK_BYTES_MAX = 16 * 1024  # room for a label that is all escapes; parsed in the front's loop
 ROW_MAX = 2**31 - 1
 
 

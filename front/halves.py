@@ -17,8 +17,17 @@ REASONS = {
     200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type", 421: "Misdirected Request",
     431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented",
-    503: "Service Unavailable", 504: "Gateway Timeout",
+    503: "Service Unavailable", 504: "Gateway Timeout", 505: "HTTP Version Not Supported",
 }  # fmt: skip
+
+
+class Refused(Exception):
+    """Bytes that are no acceptable HTTP request: the status to answer, and why, in words about HTTP alone."""
+
+    def __init__(self, code: int, body: str) -> None:
+        super().__init__(body)
+        self.code = code
+        self.body = body
 
 
 class Response(NamedTuple):

@@ -21,7 +21,7 @@ from front.settings import Settings
 from front.uploads import pictures
 from models.contract import Contract, Image
 from models.dialects import native
-from models.errors import BadInput, TooLarge
+from models.errors import BadInput
 from models.images import decode
 from models.narrowing import is_classifier
 from models.schema import Compiled
@@ -74,10 +74,13 @@ class Predictions:
         top = _top(request.query.get("top"))
         content_type = request.environ.get("CONTENT_TYPE", "")
         image = contract.image
+        # More could never be queued, and each costs some time before anything is known of it.
+        max_rows = min(contract.max_rows or self._settings.queue_rows, self._settings.queue_rows)
 
         def parse(body: bytes) -> native.Request:
             if image is not None:
-                found = pictures(body, content_type, max_json_bytes=self._settings.max_json_bytes)
+                limit = self._settings.max_json_bytes
+                found = pictures(body, content_type, max_json_bytes=limit, max_rows=max_rows)
                 if found is not None:
                     return self._pixels(contract, image, *found)
             return native.parse(compiled, body, max_json_bytes=self._settings.max_json_bytes)
@@ -107,8 +110,6 @@ class Predictions:
         return {**state, **described, "batch_seconds": entry.costs}
 
     def _pixels(self, contract: Contract, image: Image, encoded: list[bytes], as_instances: bool) -> native.Request:
-        if contract.max_rows is not None and len(encoded) > contract.max_rows:
-            raise TooLarge(f"{len(encoded)} pictures; at most {contract.max_rows} are taken at once")
         flat = len(contract.inputs[0].shape) == 2
         rows = []
         for position, data in enumerate(encoded):

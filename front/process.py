@@ -14,6 +14,7 @@ from batching.control import ControlChannel
 from batching.counters import Counters
 from batching.life import exit_with_parent
 from front.catalog import cataloguer
+from front.door import connections_allowed
 from front.exchange import parser_error
 from front.loop import Front
 from front.recorder import open_journal
@@ -34,10 +35,10 @@ def main(control_fd: int, create_app: Callable[[Settings, Any, Journal | None], 
     slot = counters.slot(hello["slot"])
     front = Front(
         socket.socket(fileno=listener_fd),
-        max_body_bytes=settings.max_body_bytes,
-        threads=settings.decode_threads,
+        settings,
+        slot,
+        max_connections=connections_allowed(settings.max_connections),
         parser_error=parser_error,
-        connections=slot.gauge("inference_connections"),
     )
 
     def on_message(message: dict[str, Any]) -> None:

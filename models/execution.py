@@ -182,6 +182,11 @@ class LoadedModel:
             seconds[rows] = max(_least_s(partial(self.run, batch)) for batch in self._batches(rows))
         return seconds
 
+    def canary(self) -> None:
+        """One call with the trial row; raises whatever the model raises. Nothing where no row is known to be good."""
+        if self._row is not None:
+            self.run(next(self._batches(1)))
+
     def _batches(self, rows: int) -> Iterator[list[np.ndarray]]:
         """The trial row so many times, for each form of input."""
         for expected, _ in self._forms:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from models.contract import Contract
 from models.contract_file import read_contract
@@ -74,6 +74,7 @@ def import_tensorflow(intra_op_threads: int | None = None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    _name_a_temporary_folder()
     try:
         with _quiet_stderr():
             import keras
@@ -92,13 +93,21 @@ def import_tensorflow(intra_op_threads: int | None = None) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(intra_op_threads)
 
 
+def _name_a_temporary_folder() -> None:
+    """Importing TensorFlow asks for one, though neither that nor loading a model writes to it: it need not exist."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = os.sep
+
+
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
     """Keep from the terminal what is written to file descriptor 2; show it after all if the block raises.
 
     Importing TensorFlow writes several lines from C++, before there is any way to ask it not to.
     """
-    with TemporaryFile() as held:
+    with _held() as held:
         stderr = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
@@ -110,6 +119,13 @@ def _quiet_stderr() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def _held() -> IO[bytes]:
+    """A file without a name; where the system can, without a disk, as there may be none that can be written."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stderr"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _program(which: ModelReference, signature: Any) -> Any:

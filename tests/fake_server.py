@@ -36,6 +36,9 @@ def main() -> int:
         front_settings={**told, **order["front_settings"]},
         fronts=settings.fronts,
         workers=settings.workers,
+        standby=settings.standby,
+        worker_memory_mb=settings.worker_memory_mb,
+        quarantine_s=settings.quarantine_s,
         drain_timeout_s=settings.drain_timeout_s,
         **spool_plan(settings),
     )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
+import signal
 import socket
 import sys
 import threading
@@ -18,6 +21,11 @@ from models.errors import LoadError
 from models.narrowing import narrow
 
 POISON = 666.0
+# A row that waits at the gate of any model that has one.
+HELD = 555.0
+LEAK_BYTES = 10 << 20
+# Takes longer than anybody lives, in native code that holds the interpreter's lock.
+ENDLESS = re.compile("(?:a+)+$"), "a" * 60 + "b"
 
 
 class Fake:
@@ -25,7 +33,8 @@ class Fake:
 
     Reference: name, version, kind, and what the kind needs. `seconds` is what a call takes, `cost` what warm-up says it
     takes (from 2 ms on, batches run in the computing thread), `description_bytes` how much it has to say of itself;
-    `shape` of one row, `classes` of a classifier, and `narrow`, its contract.json.
+    `shape` of one row, `classes` of a classifier, and `narrow`, its contract.json. `seen` is a file that gets a line of
+    JSON for every call: the values.
     """
 
     def __init__(self, reference: dict[str, Any]) -> None:
@@ -49,6 +58,7 @@ class Fake:
         self.max_rows: int | None = reference.get("max_rows")
         self.calls = 0
         self.call_rows: list[int] = []
+        self._leaked: list[bytes] = []
 
     def warm_up(self, sizes: Sequence[int], budget_s: float) -> dict[int, float]:
         return dict.fromkeys(sizes, self.reference.get("cost", self.seconds or 1e-5))
@@ -57,6 +67,10 @@ class Fake:
         x = inputs[0]
         self.calls += 1
         self.call_rows.append(len(x))
+        if "seen" in self.reference:
+            self._write_down(x)
+        if "gate" in self.reference and (self.kind == "gate" or bool((x == HELD).any())):
+            self._wait_at_gate(x)
         if self.seconds:
             time.sleep(self.seconds)
         poisoned = bool((x == POISON).any())
@@ -85,14 +99,29 @@ class Fake:
                 return [np.full_like(x, sum(name in sys.modules for name in self.reference["modules"]))]
             case "main_thread":  # whether the batch runs in the worker's loop
                 return [np.full_like(x, threading.current_thread() is threading.main_thread())]
-            case "gate":
-                self._wait_at_gate(x)
             case "scores":  # the class is the brightness of the picture, or the first feature
                 level = x.reshape(len(x), -1).mean(axis=1).round().astype(int) % self.reference["classes"]
                 return [np.eye(self.reference["classes"], dtype=np.float32)[level]]
             case "large":
                 return [np.repeat(x, self.reference["columns"], axis=1)]
+            case "spins" if poisoned:
+                ENDLESS[0].match(ENDLESS[1])
+            case "leaks":
+                self._leaked.append(b"x" * LEAK_BYTES)
+            case "hungry" if poisoned:
+                _eat_all_memory()
         return [x * 2]
+
+    def _write_down(self, x: np.ndarray) -> None:
+        line = json.dumps(x.ravel().tolist()).encode() + b"\n"
+        fd = os.open(self.reference["seen"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(fd, line)  # in one call: another worker may write there, too
+        os.close(fd)
+
+    def canary(self) -> None:
+        """Its own row fails while there is a file where `sick` says."""
+        if os.path.exists(self.reference.get("sick", "")):
+            raise RuntimeError("sick")
 
     def _wait_at_gate(self, x: np.ndarray) -> None:
         """Tell tests.harness.Gate what came, and wait until it lets go; a gate that is gone is open."""
@@ -105,9 +134,26 @@ class Fake:
                 return
 
 
-def load(reference: dict[str, Any], options: dict[str, Any]) -> Fake:
-    """The loader: a kind that cannot load says so in its own way."""
+def _eat_all_memory() -> None:
+    """Take memory until there is no more, and die of it as the kernel would have it."""
+    limit = 1 << 30
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    taken = []
+    try:
+        while True:
+            taken.append(bytes(LEAK_BYTES))
+    except MemoryError:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def load(reference: dict[str, Any], options: dict[str, Any]) -> Any:
+    """The loader: a kind that cannot load says so in its own way, and one of TensorFlow's is a real model."""
     kind = reference.get("kind")
+    time.sleep(reference.get("load_seconds", 0.0))
+    if kind in ("keras", "saved_model"):
+        from models import runtime
+
+        return runtime.load(reference, options)
     if kind == "refuses":
         raise LoadError("it is refused by design")
     if kind == "broken":

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from batching.counters import Counters
+from tests.batching.desk import Desk
 from tests.harness import Gate, gate
 
 
@@ -23,3 +24,11 @@ def shared() -> Iterator[Counters]:
     made = Counters.create(4)
     yield made
     made.close()
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    """A client whose workers and supervisor are the test."""
+    made = Desk()
+    yield made
+    made.end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from batching.client import Client, Outcome, Target, Ticket
 from batching.control import ControlChannel
 from batching.counters import Counters
 from batching.errors import ConnectionLost, Failure
-from batching.transport import Connection, Frame, Kind, pack
+from batching.transport import Connection, Frame, Kind, pack, pack_ids
 from tests.batching.direct import column
 
 TARGET = Target("default", 1, 0)
@@ -43,6 +44,10 @@ class FakeWorker:
         layout, payload = arrays.encode([tensor * 2 for tensor in tensors])
         self.say(pack(Kind.ANSWER, id, rows=frame.rows, batch_rows=7, queue_us=5, layout=layout, payload=payload))
 
+    def start(self, *ids: int) -> None:
+        """Say that these go into a batch."""
+        self.say(pack_ids(Kind.STARTED, ids))
+
     def fail(self, id: int, code: Failure = Failure.MODEL_ERROR) -> None:
         self.say(pack(Kind.FAILED, id, code=code))
 
@@ -65,6 +70,7 @@ class Desk:
         self.messages: list[dict[str, Any]] = []
         self.lost: list[bool] = []
         self.workers: dict[int, FakeWorker] = {}
+        self.known: dict[int, dict[str, Any]] = {}
         self.outcomes: list[list[Outcome]] = []
         self.client = Client(
             self.loop,
@@ -78,16 +84,37 @@ class Desk:
             on_lost=lambda: self.lost.append(True),
         )
 
-    def publish(self, *new: int, group: str = "default", generation: int = 1) -> None:
-        """A snapshot in which these workers have appeared."""
+    def publish(
+        self,
+        *new: int,
+        gone: Sequence[int] = (),
+        group: str = "default",
+        generation: int = 1,
+        quarantine: dict[str, float] | None = None,
+    ) -> None:
+        """A snapshot in which these workers have appeared, and those that are gone are gone."""
         theirs = []
         for id in new:
             worker_end, front_end = socket.socketpair()
             self.workers[id] = FakeWorker(id, worker_end)
             theirs.append(front_end)
-        workers = [{"id": id, "group": group, "generation": generation} for id in new]
-        snapshot = {"type": "snapshot", "serial": len(self.workers), "models": [], "workers": workers, "links": [*new]}
+        self.known.update({id: {"id": id, "group": group, "generation": generation} for id in new})
+        for id in gone:
+            del self.known[id]
+        snapshot = {
+            "type": "snapshot",
+            "serial": len(self.workers),
+            "models": [],
+            "workers": list(self.known.values()),
+            "links": [*new],
+            "quarantine": quarantine or {},
+        }
         self.supervisor.send(snapshot, [sock.fileno() for sock in theirs], owned=theirs)
+        self.turn()
+
+    def tell_death(self, worker: int, *, from_outside: bool = False) -> None:
+        """How a worker died."""
+        self.supervisor.send({"type": "death", "worker": worker, "from_outside": from_outside})
         self.turn()
 
     def submit(self, *values: float, deadline: float = FAR, target: Target = TARGET) -> Ticket:
@@ -95,6 +122,10 @@ class Desk:
         ticket = self.client.submit(target, items, deadline, self.outcomes.append)
         self.turn()
         return ticket
+
+    def heard(self, type: str) -> list[dict[str, Any]]:
+        """The client's messages of this type to its supervisor, since the last call."""
+        return [message for message, _ in self.supervisor.receive() if message["type"] == type]
 
     def after_turn(self, value: T) -> T:
         """`value` as it is when the loop has turned once."""

@@ -19,7 +19,8 @@ from batching import arrays
 from batching.control import ControlChannel
 from batching.counters import Counters
 from batching.errors import ConnectionLost, Failure
-from batching.transport import PART_BYTES, Connection, Frame, Kind, pack
+from batching.transport import PART_BYTES, Connection, Frame, Kind, ids_of, pack
+from batching.vitals import Seen
 from inference_server import Settings
 from tests.harness import ROOT, SOON_S, TUNING, wait_until
 
@@ -35,17 +36,32 @@ class Peer:
     def __init__(self, sock: socket.socket) -> None:
         self.connection = Connection(sock)
         self.answers: dict[int, Frame] = {}
+        self.started: list[tuple[int, ...]] = []  # what we were told of batches before they ran
 
     def send(
         self, id: int, *tensors: np.ndarray, model: int = 0, timeout_s: float = SOON_S, age_s: float = 0.0
     ) -> None:
         """One item, written at once; its rows are the tensors' first dimension."""
+        self.enqueue(id, *tensors, model=model, timeout_s=timeout_s, age_s=age_s)
+        self.flush()
+
+    def enqueue(
+        self,
+        id: int,
+        *tensors: np.ndarray,
+        model: int = 0,
+        timeout_s: float = SOON_S,
+        age_s: float = 0.0,
+        code: int = 0,
+    ) -> None:
+        """One item, to be written by `flush`."""
         layout, payload = arrays.encode(tensors)
         now = time.monotonic()
         whole = len(payload) <= PART_BYTES
         frame = pack(
             Kind.ITEM,
             id,
+            code=code,
             model=model,
             rows=len(tensors[0]),
             arrived=now - age_s,
@@ -57,7 +73,6 @@ class Peer:
             self.connection.send(frame)
         else:
             self.connection.send_large(id, frame, payload)
-        self.flush()
 
     def cancel(self, id: int) -> None:
         """Withdraw an item."""
@@ -74,7 +89,16 @@ class Peer:
 
     def read(self) -> None:
         """Take in what has arrived. Raises ConnectionLost when the worker has gone."""
-        self.answers.update((frame.id, frame) for frame in self.connection.receive())
+        for frame in self.connection.receive():
+            if frame.kind == Kind.STARTED:
+                self.started.append(ids_of(frame))
+            else:
+                self.answers[frame.id] = frame
+
+    def told(self) -> list[tuple[int, ...]]:
+        """What has been said until now of batches before they ran."""
+        self.read()
+        return self.started
 
     def answer(self, id: int) -> Frame:
         """The answer to an item; an AssertionError when there is none in time."""
@@ -140,6 +164,10 @@ class DirectWorker:
     def stop(self) -> None:
         """Say that it shall end when nothing is left to answer."""
         self.control.send({"type": "stop"})
+
+    def vitals(self) -> Seen:
+        """The worker's signs of life."""
+        return self.counters.vitals(2)
 
     def counted(self, name: str, *labels: str) -> float:
         """A counter of the worker's as it stands now."""

@@ -1,46 +1,76 @@
-"""What a worker expects a batch to take, from warm-up and from what came since."""
+"""One batch on its way through the model: padding where that is cheaper, and what isolation costs."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 
-from hypothesis import given
-from hypothesis import strategies as st
+import numpy as np
+import pytest
 
-from batching.batch import COLD_S, Served
+from batching import arrays
+from batching.batch import Batch, Served
+from batching.counters import Counters
+from batching.errors import Failure
+from batching.queue import Item
+from batching.vitals import Vitals
 from inference_server import Settings
-from tests.fakes import Fake
+from tests.batching.direct import column
+from tests.fakes import POISON, Fake
 
 
-def served(costs: dict[int, float]) -> Served:
-    one = Served(0, Fake({"name": "m", "version": "1"}), {"name": "m", "version": "1"}, asdict(Settings()))
+def served(costs: dict[int, float], counters: Counters | None = None, **reference: str) -> Served:
+    """A fake model that says its batches cost so much."""
+    named = {"name": "m", "version": "1", **reference}
+    one = Served(0, Fake(named), named, asdict(Settings()))
     one.model.warm_up = lambda sizes, budget_s: costs  # type: ignore[method-assign]
     one.warm_up(1.0)
+    if counters is not None:
+        slot = counters.slot(1)
+        one.count_with(slot, Vitals(slot.words))
     return one
 
 
-def test_a_batch_is_expected_to_take_what_the_next_larger_size_took() -> None:
-    one = served({1: 0.001, 8: 0.004})
-    assert [one.expected_s(rows) for rows in (1, 2, 8, 16)] == [0.001, 0.004, 0.004, 0.008]
+def items(*values: float) -> list[Item]:
+    now = time.monotonic()
+    return [Item(None, id, 1, *arrays.encode([column(value)]), now, now + 10) for id, value in enumerate(values)]
 
 
-def test_a_model_that_was_not_warmed_up_is_not_expected_to_be_quick() -> None:
-    assert served({}).expected_s(1) == COLD_S
+def results(batch: Batch) -> list[float | Failure]:
+    """What came of each item: the only number of its answer, or why it failed."""
+    return [
+        outcome if isinstance(outcome, Failure) else float(np.frombuffer(outcome[1], np.float32)[0])
+        for outcome in batch.outcomes
+    ]
 
 
-def test_one_batch_that_was_held_up_changes_nothing_and_a_model_that_turned_slow_is_found_out() -> None:
-    one = served({1: 0.0001})
-    for seconds in (0.0001, 0.0001, 1.0):
-        one.learn(1, seconds)
-    assert one.expected_s(1) == 0.0001
-    for _ in range(3):
-        one.learn(1, 0.01)
-    assert one.expected_s(1) == 0.01
+@pytest.mark.parametrize(
+    ("guilty", "most_calls"), [([5], 12), ([0], 12), ([31], 12), ([1, 5, 9, 13, 17, 21, 25, 29], 35), (range(32), 35)]
+)
+def test_exactly_the_guilty_fail_and_finding_them_costs_few_calls(
+    guilty: list[int], most_calls: int, shared: Counters
+) -> None:
+    one = served({1: 0.001, 32: 0.001}, shared, kind="poison")
+    batch = Batch(one, items(*[POISON if place in guilty else place for place in range(32)]), 1)
+    batch.run()
+    assert results(batch) == [Failure.MODEL_ERROR if place in guilty else 2.0 * place for place in range(32)]
+    assert isinstance(one.model, Fake)
+    assert one.model.calls <= most_calls
+    assert not batch.clean
 
 
-@given(st.lists(st.tuples(st.integers(1, 500), st.floats(0, 1e6)), max_size=200))
-def test_expectations_stay_finite(batches: list[tuple[int, float]]) -> None:
-    one = served({1: 0.001, 64: 0.002})
-    for rows, seconds in batches:
-        one.learn(rows, seconds)
-        assert 0 <= one.expected_s(rows) < float("inf")
+def test_a_batch_runs_padded_only_where_a_larger_size_was_found_to_be_cheaper(shared: Counters) -> None:
+    one = served({1: 0.001, 4: 0.002, 8: 0.002}, shared)
+    assert isinstance(one.model, Fake)
+    batch = Batch(one, items(*range(5)), 1)
+    batch.run()
+    assert one.model.call_rows == [5]
+    for _ in range(100):  # whatever lies between 4 and 8 takes three times as long as 8
+        one.line.cost.learn(5, 0.006)
+        one.line.cost.learn(8, 0.002)
+        one.line.cost.learn(4, 0.002)
+    batch = Batch(one, items(*range(5)), 2)
+    batch.run()
+    assert one.model.call_rows == [5, 8]
+    assert results(batch) == [2.0 * value for value in range(5)]
+    assert batch.clean

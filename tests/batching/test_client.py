@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 
@@ -13,15 +10,7 @@ from batching.errors import Cancelled, DeadlineExceeded, Failure, ItemFailed, No
 from batching.transport import PART_BYTES
 from tests.batching.desk import FAR, TARGET, Desk
 from tests.batching.direct import column
-from tests.harness import SOON_S, gate, supervised, values, wait_until
-
-
-@pytest.fixture
-def desk() -> Iterator[Desk]:
-    made = Desk()
-    yield made
-    made.end()
-
+from tests.harness import SOON_S, values, wait_until
 
 # -- items and answers ----------------------------------------------------------------------------------------------
 
@@ -196,93 +185,6 @@ def test_a_request_withdrawn_is_still_answered_once(desk: Desk) -> None:
     assert desk.workers[1].cancelled == [second]
 
 
-# -- deaths -----------------------------------------------------------------------------------------------------------
-
-
-def test_the_items_of_a_dead_worker_go_to_another_once(desk: Desk) -> None:
-    desk.publish(1, 2)
-    desk.submit(1)
-    (dead, other) = sorted(desk.workers.values(), key=lambda worker: -len(worker.items))
-    dead.die()
-    desk.turn()
-    desk.turn()
-    (id,) = other.items
-    other.answer(id)
-    desk.turn()
-    assert values(desk.outcomes[0]) == [2.0]
-    assert desk.counters.read()["inference_retries_total", ()] == [1.0]
-
-
-def test_an_item_that_outlived_two_workers_is_not_tried_a_third_time(desk: Desk) -> None:
-    desk.publish(1, 2, 3)
-    desk.submit(1)
-    for _ in range(2):
-        (holder,) = [worker for worker in desk.workers.values() if worker.items]
-        holder.items.clear()
-        holder.die()
-        desk.turn()
-        desk.turn()
-    assert [type(outcome) for outcome in desk.outcomes[0]] == [NoWorker]
-
-
-def test_without_another_worker_its_items_fail_at_once(desk: Desk) -> None:
-    desk.publish(1)
-    desk.submit(1)
-    desk.workers[1].die()
-    desk.turn()
-    assert [type(outcome) for outcome in desk.outcomes[0]] == [NoWorker]
-    with pytest.raises(NoWorker):
-        desk.submit(2)
-
-
-def test_a_death_that_is_noticed_while_writing_fails_nobody_else(desk: Desk) -> None:
-    """The items of the lost link were handed over in the middle of a walk over the links to write to."""
-    desk.publish(1, 2)
-    desk.workers[1].die()
-    for value in range(6):
-        desk.client.submit(TARGET, [(1, [column(value)])], FAR, desk.outcomes.append)
-    desk.client.flush()
-    desk.turn()
-    desk.turn()
-    for id in desk.workers[2].items:
-        desk.workers[2].answer(id)
-    desk.turn()
-    assert sorted(value for outcomes in desk.outcomes for value in values(outcomes)) == [0, 2, 4, 6, 8, 10]
-
-
-def test_what_a_worker_answered_before_it_died_counts(desk: Desk) -> None:
-    desk.publish(1)
-    desk.submit(1)
-    worker = desk.workers[1]
-    worker.answer(next(iter(worker.items)))
-    worker.die()
-    desk.client.submit(TARGET, [(1, [column(2)])], FAR, desk.outcomes.append)
-    desk.client.flush()  # meets the death before the answer
-    desk.turn()
-    assert values(desk.outcomes[0]) == [2.0]
-    assert [type(outcome) for outcome in desk.outcomes[1]] == [NoWorker]
-
-
-def test_a_large_item_can_be_tried_again(desk: Desk) -> None:
-    desk.publish(1)
-    rows = np.ones((2 * PART_BYTES, 1), np.float32)
-    desk.client.submit(TARGET, [(len(rows), [rows])], FAR, desk.outcomes.append)
-    desk.client.flush()
-    desk.publish(2)
-    desk.workers[1].die()
-    other = desk.workers[2]
-    wait_until(lambda: desk.after_turn(other.items), SOON_S, "the item")
-    assert [frame.payload for frame in other.items.values()] == [rows.tobytes()]
-
-
-def test_a_worker_that_speaks_nonsense_is_as_good_as_dead(desk: Desk) -> None:
-    desk.publish(1)
-    desk.submit(1)
-    desk.workers[1].connection.socket.send(b"nonsense" * 20)
-    desk.turn()
-    assert [type(outcome) for outcome in desk.outcomes[0]] == [NoWorker]
-
-
 # -- the supervisor ---------------------------------------------------------------------------------------------------
 
 
@@ -311,34 +213,3 @@ def test_closing_ends_what_is_in_flight() -> None:
     desk.submit(1)
     desk.end()
     assert [type(outcome) for outcome in desk.outcomes[0]] == [NoWorker]
-
-
-# -- real workers -----------------------------------------------------------------------------------------------------
-
-
-def test_with_two_workers_a_death_in_the_middle_of_a_batch_fails_nothing() -> None:
-    with gate() as a_gate, supervised([a_gate.model()], workers=2) as server, ThreadPoolExecutor() as pool:
-        wait_until(lambda: len(server.client.view["workers"]) == 2, SOON_S, "both workers")
-        before = server.client.view["workers"]
-        waiting = pool.submit(server.call, "gated", [1.0])
-        first = a_gate.next_call()
-        server.kill(first.pid)
-        second = a_gate.next_call()
-        assert second.pid != first.pid
-        assert second.values == [1.0]
-        second.let_go()
-        assert values(waiting.result()) == [2.0]
-        assert server.client.counters.read()["inference_retries_total", ()] == [1.0]
-        server.until_replaced(before)
-
-
-def test_with_one_worker_a_death_in_the_middle_of_a_batch_is_told_at_once() -> None:
-    with gate() as a_gate, supervised([a_gate.model()]) as server, ThreadPoolExecutor() as pool:
-        waiting = pool.submit(server.call, "gated", [1.0])
-        before = server.client.view["workers"]
-        server.kill(a_gate.next_call().pid)
-        (outcome,) = waiting.result(2.0)  # its deadline is further away
-        assert isinstance(outcome, NoWorker)
-        a_gate.open()
-        server.until_replaced(before)
-        assert values(server.call("gated", [3.0])) == [6.0]

@@ -1,15 +1,13 @@
-"""The supervisor and its workers: starting, dying, being replaced, and who attaches; real processes, no HTTP.
+"""The supervisor and its workers: starting, dying, and being replaced; real processes, no HTTP.
 
-How it ends: test_supervisor_end.py. With fronts: test_supervisor_fronts.py.
+Standing by, being stuck, growing: test_supervisor_standby.py, _stuck.py, _recycling.py. How it ends: _end.py. Who
+attaches: _attached.py. With fronts: _fronts.py.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -21,12 +19,10 @@ from typing import Any
 import pytest
 
 from batching.client import Answer
-from batching.control import ControlChannel
 from batching.groups import backoff_s
-from batching.slots import OURS, SLOTS
 from commands.serve import EXIT_MODEL
 from tests.fakes import POISON
-from tests.harness import ROOT, SOON_S, Gate, Supervised, gate, supervised, values, wait_until
+from tests.harness import SOON_S, Gate, Supervised, gate, supervised, values, wait_until
 
 GOOD = {"name": "good"}
 
@@ -34,15 +30,6 @@ GOOD = {"name": "good"}
 def worker_of_default(server: Supervised) -> int:
     (pid,) = values(server.call("pid", [0.0]))
     return int(pid)
-
-
-def say_to(server: Supervised, *data: bytes) -> socket.socket:
-    """A connection to the attach socket by somebody who is no front."""
-    sock = socket.socket(socket.AF_UNIX)
-    sock.connect(str(Path(server.folder) / "socket"))
-    for piece in data:
-        sock.sendall(piece)
-    return sock
 
 
 @pytest.fixture(scope="module")
@@ -223,81 +210,26 @@ def test_a_worker_that_cannot_load_any_more_is_tried_again_until_it_can(tmp_path
         assert "the next worker starts in 0.5 s" in server.log
 
 
+def test_when_the_file_is_back_it_is_tried_again_without_waiting_out_the_back_off(tmp_path: Path) -> None:
+    file = tmp_path / "model"
+    file.touch()
+    with supervised([{"name": "fragile", "kind": "needs_file", "path": str(file)}]) as server:
+        file.unlink()
+        server.kill(server.worker())
+        wait_until(lambda: "the next worker starts in 4.0 s" in server.log, SOON_S, "three more have failed")
+        assert server.client.view["workers"] == []
+        file.touch()
+        back = time.monotonic()
+        server.until_state("fragile", "READY")
+        sys.stdout.write(f"ready {time.monotonic() - back:.2f} s after its file was back, a fake's start included\n")
+        assert "the files of group default have changed: trying again" in server.log
+        assert "the next worker starts in 8.0 s" not in server.log
+        assert values(server.call("fragile", [1.0])) == [2.0]
+
+
 def test_the_wait_between_tries_doubles_up_to_half_a_minute_for_ever() -> None:
     """After 1,024 tries, some eight hours, the doubling itself once ended the supervisor."""
     assert [backoff_s(tries) for tries in (1, 2, 3, 7, 8, 2000, 10**6)] == [0.5, 1.0, 2.0, 30.0, 30.0, 30.0, 30.0]
-
-
-# -- whoever attaches -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"GET / HTTP/1.1\r\n\r\n", b"\4\0\0\0nope", b"\2\0\0\0{}", b'\x0c\0\0\0{"fds":  0}[]', b""],
-    ids=["HTTP", "no JSON", "no descriptors", "a message without a type", "nothing"],
-)
-def test_whoever_speaks_nonsense_to_it_harms_nobody(data: bytes, server: Supervised) -> None:
-    deaths = server.counted("inference_worker_deaths_total", "default", "crashed")
-    with say_to(server, data):
-        assert values(server.call("good", [1.0])) == [2.0]
-        assert attaches(server)
-    assert server.counted("inference_worker_deaths_total", "default", "crashed") == deaths
-
-
-def test_a_front_that_does_not_read_holds_up_nobody() -> None:
-    with supervised([{"name": "m", "description_bytes": 500_000}]) as server, say_to(server):
-        for _ in range(2):
-            before = server.client.view["workers"]
-            server.kill(server.worker())
-            server.until_replaced(before)
-        assert values(server.call("m", [1.0])) == [2.0]
-
-
-ATTACH_ALL = """
-import socket, sys
-from batching.control import ControlChannel
-channels = []
-for _ in range(int(sys.argv[2])):
-    sock = socket.socket(socket.AF_UNIX)
-    sock.connect(sys.argv[1])
-    channels.append(ControlChannel(sock))
-    channels[-1].wait(10)
-print("attached", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_places_of_fronts_that_have_gone_are_free_again_and_none_is_taken_from_our_own() -> None:
-    with supervised([GOOD]) as server:
-        crowd = subprocess.Popen(
-            # The harness's own front and the worker have a place each.
-            [sys.executable, "-c", ATTACH_ALL, str(Path(server.folder) / "socket"), str(SLOTS - 2 - OURS - 2)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        with crowd:
-            assert crowd.stdout
-            assert crowd.stdout.readline() == "attached\n"
-            assert not attaches(server)
-            before = server.client.view["workers"]
-            os.kill(server.children("worker")[0], signal.SIGKILL)
-            server.until_replaced(before)  # there are places left for our own
-            crowd.kill()
-        wait_until(lambda: attaches(server), SOON_S, "a place")
-        assert values(server.call("good", [1.0])) == [2.0]
-
-
-def attaches(server: Supervised) -> bool:
-    channel = ControlChannel(say_to(server))
-    try:
-        channel.wait(SOON_S)
-    except Exception:  # noqa: BLE001 - refused, however
-        return False
-    finally:
-        channel.close()
-    return True
 
 
 # -- what its children can see ----------------------------------------------------------------------------------------
@@ -310,6 +242,14 @@ def test_the_log_databases_url_is_in_no_childs_environment(server: Supervised) -
         environment = Path(f"/proc/{pid}/environ").read_bytes()
         assert b"canary" not in environment
         assert b"KEPT=kept" in environment
+
+
+def test_when_memory_ends_the_kernel_takes_a_worker_and_not_the_supervisor(server: Supervised) -> None:
+    def score(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    own = score(server.pid)
+    assert {score(pid) for pid in server.children("worker")} == {min(own + 500, 1000)}
 
 
 def test_a_child_inherits_no_descriptor_of_another(server: Supervised) -> None:

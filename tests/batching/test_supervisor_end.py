@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -91,3 +92,53 @@ def test_told_to_end_while_it_starts_it_ends_at_once(kind: str) -> None:
         server.signal()
         assert server.wait() == 0
         assert time.monotonic() - signalled_at < 2.0
+
+
+def test_told_to_end_a_worker_that_still_loads_is_not_waited_for_and_the_others_finish() -> None:
+    with (
+        gate() as a_gate,
+        supervised({"default": [a_gate.model()], "late": [{"name": "late", "load_seconds": 30}]}, wait=False) as server,
+        ThreadPoolExecutor() as pool,
+    ):
+        server.until_state("gated", "READY")
+        waiting = pool.submit(server.call, "gated", [1.0])
+        call = a_gate.next_call()
+        server.signal()
+        wait_until(lambda: server.children("worker") == [call.pid], SOON_S, "the other has ended")
+        call.let_go()
+        assert values(waiting.result()) == [2.0]
+        ended = time.monotonic()
+        assert server.wait() == 0
+        assert time.monotonic() - ended < 2.0
+        assert " died (" not in server.log
+
+
+def test_signals_to_the_whole_group_while_children_start_leave_no_traceback() -> None:
+    """Before a child can ignore them; a Python that is interrupted among its imports says so at length."""
+    groups = {str(number): [{"name": f"m{number}"}] for number in range(3)}
+    with supervised(groups, wait=False) as server:
+        wait_until(lambda: server.children("worker"), SOON_S, "a worker has just been started")
+        os.killpg(server.pid, signal.SIGINT)
+        assert server.wait() == 0
+        assert "Traceback" not in server.log
+        assert "KeyboardInterrupt" not in server.log
+
+
+@pytest.mark.parametrize("how", ["a call without end", "stopped"])
+def test_a_stuck_worker_does_not_hold_up_the_end(how: str) -> None:
+    with (
+        gate() as a_gate,
+        supervised([a_gate.model()], batch_limit_ms=500, drain_timeout_s=60.0) as server,
+        ThreadPoolExecutor() as pool,
+    ):
+        waiting = pool.submit(server.call, "gated", [1.0], 2.0)
+        call = a_gate.next_call()
+        if how == "stopped":
+            os.kill(call.pid, signal.SIGSTOP)
+        signalled_at = time.monotonic()
+        server.signal()
+        assert server.wait() == 0
+        took_s = time.monotonic() - signalled_at
+        sys.stdout.write(f"ended {took_s:.2f} s after SIGTERM\n")
+        assert took_s < 10.0
+        assert not isinstance(waiting.result()[0], Answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -209,6 +210,24 @@ def test_a_second_signal_ends_it_at_once() -> None:
         error = waiting.exception(SOON_S)  # its connection ended, or it was told so
         assert isinstance(error, OSError | HTTPException) or waiting.result().status == 503
         assert "Traceback" not in server.log
+
+
+def test_a_stuck_worker_holds_up_the_end_no_longer_than_its_requests_have_time() -> None:
+    """Also where the watchdog would wait much longer: who asked is told at the deadline, and then nobody waits."""
+    with (
+        gate() as own_gate,
+        fake_http_server([own_gate.model()], predict_timeout_ms=1500, batch_limit_ms=60_000) as server,
+        ThreadPoolExecutor() as pool,
+    ):
+        waiting = pool.submit(predict, server, "gated", 1.0)
+        own_gate.next_call()
+        signalled_at = time.monotonic()
+        server.signal()
+        assert server.wait() == 0
+        took_s = time.monotonic() - signalled_at
+        sys.stdout.write(f"ended {took_s:.2f} s after SIGTERM\n")
+        assert took_s < 8.0
+        assert waiting.result().status in (503, 504)
 
 
 def test_fronts_that_never_start_end_the_server_with_a_line() -> None:

@@ -28,7 +28,7 @@ FRAMES = st.builds(
     compute_us=U32,
     batch_rows=U32,
     batch=U32,
-    queued_rows=U32,
+    wait_us=U32,
     layout=st.binary(max_size=40),
     payload=st.binary(max_size=100),
 )
@@ -113,7 +113,7 @@ def test_garbage_is_refused_or_waits_for_its_end_but_never_grows_or_fails_otherw
         HEADER.pack(HEADER.size - 5, Kind.ITEM, *[0] * 4, 1, 0.0, 0.0, *[0] * 5),
         HEADER.pack(HEADER.size - 4, Kind.ITEM, 0, 0, 0, 1, 1, 0.0, 0.0, *[0] * 5),
         HEADER.pack(HEADER.size - 4, 0, *[0] * 4, 1, 0.0, 0.0, *[0] * 5),
-        HEADER.pack(HEADER.size - 4, 6, *[0] * 4, 1, 0.0, 0.0, *[0] * 5),
+        HEADER.pack(HEADER.size - 4, 7, *[0] * 4, 1, 0.0, 0.0, *[0] * 5),
         b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: someone who took a wrong turn\r\n\r\n",
     ],
     ids=["too long", "too short", "layout beyond its end", "kind 0", "unknown kind", "HTTP"],

@@ -27,7 +27,7 @@ def model(name: str, version: str = "1", state: str = "READY", **contract: Any) 
 
 
 def catalogue(*models: dict[str, Any], default: str | None = None, **more: Any) -> Catalog:
-    snapshot = {"serial": 1, "models": list(models), "workers": [{"id": 1, "group": "default"}], **more}
+    snapshot = {"serial": 1, "models": list(models), "workers": [{"id": 1, "group": "default", "slot": 2}], **more}
     return cataloguer(default)(snapshot)
 
 

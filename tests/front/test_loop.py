@@ -30,7 +30,7 @@ def server(held: Gate) -> Iterator[Server]:
         held.model(),
         {"name": "wide", "kind": "large", "columns": 2**20, "classes": 2**20},
     ]
-    with fake_http_server(models, max_body_bytes=100_000, max_json_bytes=50_000) as running:
+    with fake_http_server(models, max_body_bytes=100_000, max_json_bytes=50_000, allowed_hosts="*") as running:
         yield running
 
 
@@ -139,10 +139,10 @@ def everything_after(server: Server, request: bytes) -> bytes:
     [
         (b"GARBAGE\r\n\r\n", 400, "BAD_INPUT"),
         (b"get / HTTP/1.1\r\n\r\n", 400, "BAD_INPUT"),
-        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400, "BAD_INPUT"),
-        (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, "BAD_INPUT"),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "NOT_IMPLEMENTED"),
-        (b"POST / HTTP/1.1\r\nContent-Length: 100001\r\n\r\n", 413, "TOO_LARGE"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nno colon\r\n\r\n", 400, "BAD_INPUT"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n", 400, "BAD_INPUT"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "NOT_IMPLEMENTED"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100001\r\n\r\n", 413, "TOO_LARGE"),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 33_000 + b"\r\n\r\n", 431, "HEADERS_TOO_LARGE"),
     ],
 )
@@ -223,6 +223,56 @@ def metric(server: Server, name: str) -> float:
     data = everything_after(server, b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     lines = answers_in(data)[0][2].decode().splitlines()
     return float(next(line.split()[-1] for line in lines if line.startswith(name)))
+
+
+def test_who_may_finish_sending_loses_nothing_where_the_setting_says_so(held: Gate) -> None:
+    with fake_http_server([held.model()], cancel_on_half_close=False, allowed_hosts="*") as server:
+        first, queued = connect(server), connect(server)
+        first.sendall(gated())
+        call = held.next_call()
+        queued.sendall(gated().replace(b"1.5", b"2.5"))
+        queued.shutdown(socket.SHUT_WR)
+        wait_until(lambda: in_flight(server) == 2, SOON_S, "the second is in flight")
+        call.let_go()
+        held.next_call().let_go()
+        assert answers_in(everything(queued))[0][0] == 200
+        assert metric(server, "inference_cancelled_total") == 0
+        first.close()
+
+
+def test_the_longest_idle_connection_makes_room_for_a_new_one(server: Server) -> None:
+    with fake_http_server([{"name": "double"}], max_connections=3, allowed_hosts="*") as small:
+        kept = [connect(small) for _ in range(3)]
+        for sock in [*kept, kept[0]]:  # the second is now the one that has been idle longest
+            sock.sendall(REQUEST)
+            assert b" 200 OK" in sock.recv(65536)
+        assert exchange(small, LAST)[0][0] == 200
+        assert kept[1].recv(1) == b""
+        for sock in (kept[0], kept[2]):
+            sock.sendall(REQUEST)
+            assert b" 200 OK" in sock.recv(65536)
+        for sock in kept:
+            sock.close()
+
+
+def test_who_sends_thousands_of_requests_at_once_waits_with_the_second_for_the_others(server: Server) -> None:
+    """Each of them is served, in order, and a client that asks meanwhile does not wait for all of them."""
+    number = 2000
+    greedy = connect(server)
+    greedy.sendall(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n" * (number - 1))
+    assert exchange(server, LAST)[0][0] == 200
+    greedy.sendall(b"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    assert [status for status, _, _ in answers_in(everything(greedy))] == [200] * number
+
+
+def test_a_header_that_does_not_end_in_time_is_refused(server: Server) -> None:
+    with fake_http_server([{"name": "double"}], header_timeout_s=0.3, allowed_hosts="*") as hasty:
+        idle, slow = connect(hasty), connect(hasty)
+        slow.sendall(b"GET /health HT")
+        ((status, _, body),) = answers_in(everything(slow))
+        assert (status, json.loads(body)["error"]) == (408, "REQUEST_TIMEOUT")
+        idle.sendall(LAST)  # without a first byte there is no deadline
+        assert answers_in(everything(idle))[0][0] == 200
 
 
 def test_a_request_past_its_deadline_is_answered_at_once(server: Server, held: Gate) -> None:

@@ -1,0 +1,152 @@
+"""What stands around every route: the guard before it, the count after it, and an answer whatever it raises.
+
+Owns how the application speaks HTTP through Bottle. Knows no route: the application's read as sentences made of this.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import bottle
+import orjson
+from bottle import HTTPResponse, request
+
+from front.exchange import JSON, Exchange, Refusal, Tally, code_of, error_response, request_id
+from front.halves import DEFER, Response
+from front.recorder import Recorder
+from front.security import ADMIN, Guard, Shared
+
+log = logging.getLogger("inference.app")
+
+# The route of whatever has none.
+EVERYTHING = "/<path:path>"
+# Places in a request's environment.
+_ID, _COUNTED, _ENTRY, _HEADERS = "inference.id", "inference.counted", "inference.entry", "inference.headers"
+_BOTTLES_OWN = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}
+
+
+class Answering:
+    """A plugin of Bottle's. A route says which key it needs by `key`; one that does not needs an admin's."""
+
+    name, api = "answering", 2
+
+    def __init__(self, guard: Guard, client: Any, tally: Tally, recorder: Recorder | None) -> None:
+        self._guard = guard
+        self._client = client
+        self._tally = tally
+        self._recorder = recorder
+
+    def setup(self, app: bottle.Bottle) -> None:
+        """Nothing; Bottle asks."""
+
+    def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
+        """The route as it is called: refused, answered or failed, it is counted once."""
+        needs = route.config.get("key", ADMIN)
+        label = "" if route.rule in ("/", EVERYTHING) else route.rule
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            started = time.monotonic()
+            environ = request.environ
+            verdict = self._guard.ask(environ, needs)
+            if verdict.headers:
+                environ[_HEADERS] = verdict.headers
+            try:
+                if verdict.code is not None:
+                    raise Refusal(verdict.code, verdict.message)
+                result = HTTPResponse() if verdict.is_answer else callback(*args, **kwargs)
+            except HTTPResponse as response:
+                result = response
+            except Exception as error:  # noqa: BLE001 - the one place where errors end
+                result = self._failed(error, started)
+            if isinstance(result, HTTPResponse):
+                for name, value in verdict.headers:
+                    result.set_header(name, value)
+                if _COUNTED not in environ:
+                    self._tally.add(label, None, result.status_code, time.monotonic() - started)
+            return result
+
+        return call
+
+    def _failed(self, error: Exception, started: float) -> HTTPResponse:
+        result = reply(error_response(error, my_id()))
+        if self._recorder is not None and _ENTRY in request.environ:
+            entry, route = request.environ[_ENTRY]
+            seconds = time.monotonic() - started
+            self._recorder.failed(entry, route, my_id(), result.status_code, code_of(error), seconds)
+        return result
+
+    def refuse(self, error: bottle.HTTPError) -> bytes:
+        """What Bottle itself refuses, before any route."""
+        code = "INTERNAL_ERROR" if error.status_code >= 500 else _BOTTLES_OWN.get(error.status_code, "BAD_INPUT")
+        if error.exception:
+            log.error("request %s failed before its route", my_id(), exc_info=error.exception)
+        message = "the request cannot be read" if code == "BAD_INPUT" else "there is nothing here"
+        response = error_response(Refusal(code, message), my_id())
+        self._tally.add("", None, response.status, 0.0)
+        for name, value in response.headers:
+            bottle.response.set_header(name, value)
+        return response.body
+
+    def carry(self, exchange: Exchange) -> Any:
+        """Hand an exchange to whoever waits: the front's loop, or this thread."""
+        environ = request.environ
+        environ[_COUNTED] = True
+        refusal = exchange.begin()
+        if refusal is not None:
+            return reply(refusal)
+        if DEFER in environ:
+            headers = environ.get(_HEADERS)
+            environ[DEFER](Shared(exchange, headers) if headers else exchange)
+            return b""
+        return reply(exchange.complete(self._client))
+
+
+def note_entry(entry: Any, route: str) -> None:
+    """Whose request it is, for the prediction log should it fail before there is an exchange."""
+    request.environ[_ENTRY] = entry, route
+
+
+def reply(response: Response) -> HTTPResponse:
+    """An answer as Bottle takes it."""
+    return HTTPResponse(response.body, response.status, response.headers)
+
+
+def answer_json(value: Any, status: int = 200) -> HTTPResponse:
+    """An answer in JSON."""
+    return reply(Response(status, [JSON, ("X-Request-Id", my_id())], orjson.dumps(value)))
+
+
+def my_id() -> str:
+    """One id for a request, however often it is asked for."""
+    environ = request.environ
+    if _ID not in environ:
+        environ[_ID] = request_id(environ.get("HTTP_X_REQUEST_ID"))
+    return str(environ[_ID])
+
+
+def body(limit: int) -> bytes:
+    """The request's body. Raises Refusal where it is longer."""
+    size = request.content_length
+    if size > limit:
+        raise Refusal("TOO_LARGE", f"the body has {size} bytes; at most {limit} are taken here")
+    return bytes(request.environ["wsgi.input"].read(size)) if size > 0 else b""
+
+
+def base_url() -> str:
+    """Where the caller reaches us: by the Host that the guard has seen, and no other header."""
+    environ = request.environ
+    is_tls = "https" in (environ.get("HTTP_X_FORWARDED_PROTO"), environ["wsgi.url_scheme"])
+    host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
+    return f"{'https' if is_tls else 'http'}://{host}"
+
+
+def takes(app: bottle.Bottle, verb: str) -> bool:
+    """Whether a route of its own takes this request's path with another verb."""
+    try:
+        route, _ = app.router.match({**request.environ, "REQUEST_METHOD": verb})
+    except bottle.HTTPError:
+        return False
+    return route.rule not in ("/", EVERYTHING)
