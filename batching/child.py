@@ -148,3 +148,26 @@ def is_alive(pid: int) -> bool:
 def manner(returncode: int) -> str:
     """How a process ended."""
     return f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name
+
+
+class OomKills:
+    """How often the kernel has killed a process for want of memory, in a container's limit or the machine's."""
+
+    def __init__(self) -> None:
+        self._count = self._read()
+
+    def look(self) -> None:
+        """A chore, each second: what was counted until now has nothing to do with what ends next."""
+        self._count = self._read()
+
+    def have_risen(self) -> bool:
+        """Whether there was one just now: whatever else was killed in this moment was, as likely as not, its victim."""
+        return self._read() > self._count
+
+    @staticmethod
+    def _read() -> int:
+        try:
+            lines = Path("/proc/vmstat").read_text().splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -125,7 +125,7 @@ class Client:
 
     def _is_refused(self, item: InFlight, now: float) -> bool:
         verdict = self._suspects.judge(item.digest(), now)
-        item.alone = verdict is Verdict.ALONE
+        item.alone = item.suspected = verdict is Verdict.ALONE
         return verdict is Verdict.REFUSED
 
     def withdraw(self, ticket: Ticket) -> None:
@@ -267,7 +267,8 @@ class Client:
     def _hear_of_death(self, worker: int, *, from_outside: bool) -> None:
         """How a worker died that we lost: whether it can have been of what it computed, if that was a single item.
 
-        from_outside: it was killed, by whoever may have killed it: that alone is no proof, twice would be.
+        from_outside: it was killed by somebody, and that is no proof. So its item has one more try; when that ends in
+        the same way, it is a suspect, and to blame only if it comes again and does so again.
         """
         accused, overdue = self._mourned.pop(worker, ([], []))
         for digest, alone in overdue:
@@ -278,13 +279,16 @@ class Client:
         for item in accused:
             if item.id not in self._in_flight:
                 continue
-            if from_outside and not item.was_killed:
+            if not from_outside or item.suspected:
+                self._blame(item.digest())
+                self._finish(item, ItemFailed("worker_crashed"))
+            elif item.was_killed:
+                self._suspects.suspect(item.digest())
+                self._finish(item, NoWorker("three workers were killed with this item"))
+            else:
                 item.was_killed = True
                 self._retries.add(1)
                 self._send_again(item)
-            else:
-                self._blame(item.digest())
-                self._finish(item, ItemFailed("worker_crashed"))
 
     def _blame(self, digest: str) -> None:
         self._suspects.refuse(digest, float("inf"))  # the next snapshot says until when

@@ -44,21 +44,9 @@ class InFlight:
     """One item on its way. `done` hears its outcome once, and then the item is forgotten."""
 
     __slots__ = (
-        *(
-            "alone",
-            "arrived",
-            "deadline",
-            "done",
-            "id",
-            "layout",
-            "link",
-            "payload",
-            "rows",
-            "started",
-            "target",
-            "was_killed",
-        ),
-    )
+        "alone", "arrived", "deadline", "done", "id", "layout", "link", "payload", "rows", "started",
+        "suspected", "target", "was_killed",
+    )  # fmt: skip
 
     def __init__(
         self, id: int, target: Target, rows: int, arrays_: Sequence[np.ndarray], arrived: float, deadline: float
@@ -71,6 +59,7 @@ class InFlight:
         self.deadline = deadline
         self.alone = False  # it must not share a batch
         self.started = False  # it is in a batch that runs, as far as we were told
+        self.suspected = False  # it was in a call that killed a worker before it was sent this time
         self.was_killed = False  # a worker was killed while it computed this alone
         self.link: WorkerLink | None = None
         self.done: Callable[[Outcome], None]

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from batching.child import Child, FrontEnd, Stage
+from batching.child import Child, FrontEnd, OomKills, Stage
 from batching.control import ControlChannel
 from batching.counters import Counters, Slot
 from batching.crew import FILES_PERIOD_S, START_TRIES, Crew
@@ -80,6 +80,7 @@ class Supervisor:
         )
         self._crews = {name: self._crew(Group(name, references)) for name, references in plan.groups.items()}
         self._watchdog = Watchdog(self.counters.vitals)
+        self._oom_kills = OomKills()
         self._quarantine = Quarantine(plan.quarantine_s)
         self._fronts = Fronts()
         self._hearing = Hearing(
@@ -140,6 +141,7 @@ class Supervisor:
         for period_s, chore in self._chores:
             self._loop.every(period_s, partial(chore, self._slot))
         self._loop.every(PERIOD_S, self._kill_the_stuck)
+        self._loop.every(1.0, self._oom_kills.look)
         for crew in self._crews.values():
             self._loop.every(FILES_PERIOD_S, crew.look_at_files)
             self._loop.every(WEIGH_PERIOD_S, crew.weigh)
@@ -203,7 +205,8 @@ class Supervisor:
         """It is gone, and we know how."""
         if child.group:
             # Whoever had an item in it that may be to blame waits for this.
-            from_outside = child.process.returncode == -signal.SIGKILL and child.doom != "stuck"
+            killed = child.process.returncode == -signal.SIGKILL and child.doom != "stuck"
+            from_outside = killed and not self._oom_kills.have_risen()
             self._fronts.tell({"type": "death", "worker": child.id, "from_outside": from_outside})
             self._crews[child.group].ended(child, how)
         elif self._draining:
