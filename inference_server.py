@@ -69,6 +69,7 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
     from front.exchange import Refusal, Tally, error_response
     from front.feedback import FEEDBACK_BYTES_MAX, parse_feedback
     from front.predictions import Predictions
+    from front.readiness import readiness
     from front.recorder import Recorder
     from front.security import ADMIN, OPEN, PREDICT, Guard
     from models.dialects import native
@@ -102,18 +103,7 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
 
     @app.get("/ready", key=OPEN)
     def ready() -> HTTPResponse:
-        catalog: Catalog = client.view
-        models = [
-            {"name": one.name, "version": one.version, "state": one.state, "reason": one.reason}
-            for versions in catalog.models.values()
-            for one in versions
-        ]
-        is_ready = catalog.is_ready()
-        degraded = [f"{one['name']} version {one['version']}: {one['reason']}" for one in models if one["reason"]]
-        degraded += catalog.conditions
-        if catalog.draining:
-            degraded.append("the server is stopping")
-        value = {"ok": is_ready, "status": "ready" if is_ready else "not ready", "models": models, "degraded": degraded}
+        is_ready, value = readiness(client.view, client.counters, settings.predict_timeout_ms / 1000)
         return answer_json(value, 200 if is_ready else 503)
 
     @app.get("/metrics", key=ADMIN)
