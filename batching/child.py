@@ -25,7 +25,8 @@ WITHHELD_ENVIRONMENT = ("DATABASE_URL",)
 OOM_SCORE_MORE, OOM_SCORE_MAX = 500, 1000
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # The first that holds for any thread is said of the whole process.
-_STATES = {"T": "stopped", "t": "stopped", "R": "running", "D": "waiting for a device", "S": "sleeping", "Z": "dead"}
+STOPPED = "stopped"
+_STATES = {"T": STOPPED, "t": STOPPED, "R": "running", "D": "waiting for a device", "S": "sleeping", "Z": "dead"}
 
 
 class Stage(Enum):

@@ -270,6 +270,10 @@ class Client:
         from_outside: it was killed by somebody, and that is no proof. So its item has one more try; when that ends in
         the same way, it is a suspect, and to blame only if it comes again and does so again.
         """
+        link = self._links.get(worker)
+        if link is not None:  # the supervisor's word has overtaken the worker's last ones
+            link.on_readable()
+            self.lost(link)
         accused, overdue = self._mourned.pop(worker, ([], []))
         for digest, alone in overdue:
             if alone and not from_outside:

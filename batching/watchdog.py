@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from batching.child import Child, Stage, doing
+from batching.child import STOPPED, Child, Stage, doing
 from batching.vitals import Seen
 
 PERIOD_S = 0.1
@@ -22,6 +22,8 @@ PERIOD_S = 0.1
 TICK_MAX_S = 2 * PERIOD_S
 # Loading, warming up and until the first beat: a large model from a slow disk takes minutes.
 START_LIMIT_S = 600.0
+# Nobody knows how long loading takes, but a stopped process does not load.
+STOPPED_LIMIT_S = 5.0
 # A loop beats four times a second, and on a busy machine late; its limit is the batch's and so much more.
 LOOP_MORE_S = 0.3
 LOOP_LIMIT_MIN_S = 0.5
@@ -37,6 +39,7 @@ class _Watch:
     beat_since: float = 0.0
     busy: int = 0
     busy_since: float = 0.0
+    stopped_since: float | None = None
 
 
 class Watchdog:
@@ -60,6 +63,11 @@ class Watchdog:
             if watch is None or watch.stage is Stage.LOADING is not child.stage:
                 watch = _Watch(child.stage, self._lived)
             watches[child.id] = watch
+            if watch.stage is Stage.LOADING:
+                if doing(child.process.pid) != STOPPED:
+                    watch.stopped_since = None
+                elif watch.stopped_since is None:
+                    watch.stopped_since = self._lived
             self._observe(watch, self._vitals(child.slot), int(child.started * 1e9))
             trouble = self._trouble(watch, child.limit_s)
             if trouble is not None:
@@ -78,6 +86,8 @@ class Watchdog:
 
     def _trouble(self, watch: _Watch, limit_s: float) -> str | None:
         if watch.stage is Stage.LOADING or not watch.beat:
+            if watch.stopped_since is not None and (age := self._lived - watch.stopped_since) > STOPPED_LIMIT_S:
+                return f"it has been stopped for {age:.0f} s before it was ready"
             age = self._lived - watch.stage_since
             return f"it has been starting for {age:.0f} s" if age > START_LIMIT_S else None
         if watch.busy and (age := self._lived - watch.busy_since) > limit_s:

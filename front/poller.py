@@ -49,7 +49,8 @@ class Poller(dict[int, Any]):
             self._register(self._touched.pop(), self._epoll)
         for fd, events in self._epoll.poll(timeout_s, EVENTS_MAX):
             dispatcher = self.get(fd)
-            if dispatcher is not None:
+            # Not yet asked what it waits for, it is new: the event is of whoever had this descriptor before.
+            if dispatcher is not None and fd in self._interest:
                 wasyncore.readwrite(dispatcher, events)
                 self._touched.add(fd)
 

@@ -51,14 +51,14 @@ class Predictions:
     ) -> Exchange:
         """One for a JSON body of tensors. Raises NoWorker while the model's contract is unknown."""
         compiled = ready(entry)
-        limit = self._settings.max_json_bytes
+        limits = _limits(self._settings)
         return Exchange(
             entry,
             route,
             self._tally,
             self._recorder,
             body=body,
-            parse=lambda body: native.parse(compiled, body, max_json_bytes=limit),
+            parse=lambda body: native.parse(compiled, body, **limits),
             render=lambda parsed, outputs: render(compiled, parsed, outputs),
             request_id=request_id,
             timeout_s=self._timeout_s(request),
@@ -83,7 +83,7 @@ class Predictions:
                 found = pictures(body, content_type, max_json_bytes=limit, max_rows=max_rows)
                 if found is not None:
                     return self._pixels(contract, image, *found)
-            return native.parse(compiled, body, max_json_bytes=self._settings.max_json_bytes)
+            return native.parse(compiled, body, **_limits(self._settings))
 
         return Exchange(
             entry,
@@ -133,6 +133,11 @@ class Predictions:
         return limit_ms / 1000
 
 
+def _limits(settings: Settings) -> dict[str, int]:
+    """Of a JSON body; more rows than the queue holds could never be answered."""
+    return {"max_json_bytes": settings.max_json_bytes, "max_rows": settings.queue_rows}
+
+
 def ready(entry: Entry) -> Compiled:
     """The compiled contract of a version that can be asked. Raises NoWorker otherwise."""
     if entry.compiled is None or entry.state == "FAILED":
@@ -151,7 +156,7 @@ def predict(
     waiting: Waiting = client
     try:
         compiled = ready(entry)
-        parsed = native.parse(compiled, encoded, max_json_bytes=settings.max_json_bytes)
+        parsed = native.parse(compiled, encoded, **_limits(settings))
         items = [(len(item.rows), item.arrays) for item in parsed.items]
         outcomes = waiting.call(entry.target, items, started + settings.predict_timeout_ms / 1000)
         outputs = []

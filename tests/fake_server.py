@@ -6,7 +6,6 @@ Owns what inference_server.serve would do with real models, and nothing more: ev
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,14 +15,14 @@ from batching.control import listen_at
 from batching.errors import StartupFailed
 from batching.groups import Plan
 from batching.supervisor import Supervisor
-from commands import serve
+from commands import logs, serve
 from commands.spool import owned_spool, spool_plan
 from front.settings import SECRETS, Settings
 
 
 def main() -> int:
     """Serve what the order (tests.harness) says; the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s[%(process)d] %(message)s")
+    logs.set_up("supervisor")
     order: dict[str, Any] = json.load(sys.stdin)
     settings = Settings(**order["settings"])
     told = {name: value for name, value in asdict(settings).items() if name not in SECRETS}

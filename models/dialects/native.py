@@ -45,14 +45,14 @@ class Request:
 # ---------------------------------------------------------------------------------------------- body -> rows
 
 
-def parse(compiled: Compiled, body: bytes, *, max_json_bytes: int) -> Request:
+def parse(compiled: Compiled, body: bytes, *, max_json_bytes: int, max_rows: int) -> Request:
     """The rows that a body asks about.
 
     Instances whose unknown sizes differ become several items.
 
     Raises:
         BadInput: no JSON, or not of any form the contract takes; with path, expectation and a sample.
-        TooLarge: more bytes than `max_json_bytes`, more rows than the contract's `max_rows`, or a bomb.
+        TooLarge: more bytes than `max_json_bytes`, more rows than `max_rows` or the contract's own, or a bomb.
     """
     if len(body) > max_json_bytes:
         raise TooLarge(f"the body has {len(body)} bytes, at most {max_json_bytes} are taken")
@@ -60,9 +60,11 @@ def parse(compiled: Compiled, body: bytes, *, max_json_bytes: int) -> Request:
         value = loads(body)
         form = compiled.form_of(value)
         if form is None:
-            _refuse_too_many(compiled.contract, value)
+            _refuse_too_many(compiled.contract.max_rows, value)
             raise explain(compiled, value)
         instances: list[Any] = value[ROWS] if form.many else [value]
+        if form.many:
+            _refuse_too_many(max_rows, value)
         key = form.keys[0] if form.kind == "inputs" and len(compiled.contract.inputs) == 1 else None
         return Request(_items(compiled.contract, form, instances), len(instances), form.many, key)
     except BadInput as fault:
@@ -70,10 +72,10 @@ def parse(compiled: Compiled, body: bytes, *, max_json_bytes: int) -> Request:
         raise
 
 
-def _refuse_too_many(contract: Contract, value: dict[str, Any]) -> None:
+def _refuse_too_many(max_rows: int | None, value: dict[str, Any]) -> None:
     rows = value.get(ROWS)
-    if contract.max_rows is not None and isinstance(rows, list) and len(rows) > contract.max_rows:
-        raise TooLarge(f"the body holds {len(rows)} rows, at most {contract.max_rows} are taken at once")
+    if max_rows is not None and isinstance(rows, list) and len(rows) > max_rows:
+        raise TooLarge(f"the body holds {len(rows)} rows, at most {max_rows} are taken at once")
 
 
 def _items(contract: Contract, form: Form, instances: list[Any]) -> tuple[Item, ...]:

@@ -39,6 +39,10 @@ class Asker:
         self._names = list(self.kinds)
         self._weights = [kind.weight for kind in self.kinds.values()]
 
+    def plain(self, order: int) -> Ask:
+        """A request without any trick."""
+        return self.kinds["plain"].make(self._rng, order)
+
     def ask(self, order: int) -> Ask:
         """The next request."""
         (name,) = self._rng.choices(self._names, self._weights)

@@ -48,6 +48,8 @@ class Tricks:
         while not self._ending.wait(self._rng.uniform(*self._between_s)):
             ((what, whom),) = self._rng.choices(list(TRICKS), list(TRICKS.values()))
             there = self._server.children(whom)
+            if what == "stop":  # how long a model may take to load is nobody's to say, so no watchdog looks at that
+                there = [pid for pid in there if f"worker {pid} is ready" in self._server.log]
             if not there:
                 continue
             pid = self._rng.choice(there)

@@ -90,6 +90,26 @@ def kill_from_outside(desk: Desk, id: int) -> None:
     desk.tell_death(id, from_outside=True)
 
 
+def test_word_of_a_death_may_come_before_the_end_of_the_link(desk: Desk) -> None:
+    desk.publish(1, 2)
+    desk.submit(1)
+    held = next(worker for worker in desk.workers.values() if worker.items)
+    other = next(worker for worker in desk.workers.values() if worker is not held)
+    held.start(*held.items)
+    held.die()
+    desk.turn()
+    desk.turn()
+    desk.submit(5)
+    other.start(next(iter(other.items)))
+    other.answer([*other.items][-1])
+    other.die()
+    desk.supervisor.send({"type": "death", "worker": other.id, "from_outside": False})
+    desk.client.hear()
+    assert values(desk.outcomes[0]) == [10.0]
+    (outcome,) = desk.outcomes[1]
+    assert isinstance(outcome, ItemFailed)
+
+
 def test_a_suspect_whose_link_alone_had_ended_goes_on(desk: Desk) -> None:
     desk.publish(1)
     desk.submit(1)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from batching.child import Child, Stage
+from batching.child import STOPPED, Child, Stage, doing
 from batching.vitals import Seen
-from batching.watchdog import PERIOD_S, START_LIMIT_S, Watchdog
+from batching.watchdog import PERIOD_S, START_LIMIT_S, STOPPED_LIMIT_S, Watchdog
+from tests.harness import SOON_S, wait_until
 
 LIMIT_S = 2.0
 
@@ -163,3 +166,19 @@ def test_several_are_told_apart() -> None:
         beats[3] = int(1000.1e9)
         stuck = [child.id for child, _ in watchdog.look(workers)]
     assert stuck == [3]
+
+
+def test_a_worker_stopped_while_it_loads_is_stuck_and_one_that_only_takes_long_is_not() -> None:
+    ward = Ward()
+    ward.beats = False
+    assert ward.pass_(60.0, tick_s=0.2) == []
+    with subprocess.Popen(["sleep", "100"]) as loading:
+        try:
+            loading.send_signal(signal.SIGSTOP)
+            wait_until(lambda: doing(loading.pid) == STOPPED, SOON_S, "it is stopped")
+            ward.child.process = loading
+            assert ward.pass_(STOPPED_LIMIT_S - 0.5) == []
+            (what,) = ward.pass_(1.0)
+            assert "stopped" in what
+        finally:
+            loading.kill()

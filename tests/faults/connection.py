@@ -45,6 +45,10 @@ class Ask(NamedTuple):
     gives_up_s: float | None = None
     halts_s: float = 0.0
 
+    def closing(self) -> Ask:
+        """The same over a connection that ends with it."""
+        return self._replace(data=self.data.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+
 
 class Asked(NamedTuple):
     """What became of one. status: None where no whole answer came; `fault` says how that was.

@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
@@ -68,6 +68,50 @@ def refused(reply: Reply, *statuses: int) -> str:
     return str(reply.json["message"])
 
 
+def must_be(reply: Reply, status: int) -> None:
+    """Hold an answer to its status, and a refusal to what all promise."""
+    if status == 200:
+        assert reply.status == 200, reply
+    else:
+        refused(reply, status)
+
+
+class Cost(NamedTuple):
+    """What one request cost its front, and how long others waited meanwhile."""
+
+    cpu_ms: float
+    loop_ms: float
+    wait_ms: float
+    peak_mib: float
+
+
+def measured(server: Server, ask: Callable[[], None], times: int) -> Cost:
+    """The least of several: the rest is what else the machine had to do."""
+    costs = []
+    for _ in range(times):
+        with others_wait(server) as waits, spent(server) as cost:
+            ask()
+        costs.append((cost.cpu_ms, cost.loop_ms, max(waits, default=0.0) * 1000, cost.peak_mib))
+    return Cost(*map(min, zip(*costs, strict=True)))
+
+
+def say(figure: Figure, row: int, name: str, cost: Cost, goal: Cost) -> None:
+    """The figure beside its goal. What is over the goal, but within the bound that the test asserts, says so itself:
+    "passed" is about the test.
+    """
+    over = [field for field, value, limit in zip(Cost._fields, cost, goal, strict=True) if value > limit]
+    figure(
+        row,
+        f"<= {goal.cpu_ms:.0f} ms CPU, others wait <= {goal.wait_ms:.0f} ms, <= +{goal.peak_mib:.0f} MiB",
+        f"{name}: {cost.cpu_ms:.1f} ms CPU ({cost.loop_ms:.1f} in the loop), others waited {cost.wait_ms:.0f} ms, "
+        f"+{cost.peak_mib:.0f} MiB" + (f"; OVER THE GOAL: {', '.join(over)}" if over else ""),
+    )
+
+
+GOAL = Cost(cpu_ms=250, loop_ms=float("inf"), wait_ms=100, peak_mib=100)
+TIGHT = GOAL._replace(cpu_ms=50)
+
+
 # -- JSON --------------------------------------------------------------------------------------------------------------
 
 
@@ -126,20 +170,11 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_json_bomb_costs_little_and_nobody_waits_for_it(server: Server, name: str, figure: Figure) -> None:
     path, body, status = BOMBS[name]
-    costs = []
-    for _ in range(3):  # the least of them is what it costs; the rest is what else the machine had to do
-        with others_wait(server) as waits, spent(server) as cost:
-            refused(post(server.url, path, body), status)
-        costs.append((cost.cpu_ms, cost.loop_ms, max(waits, default=0.0) * 1000, cost.peak_mib))
-    cpu_ms, loop_ms, wait_ms, peak_mib = map(min, zip(*costs, strict=True))
-    deep = "deep" in name
-    goal = "< 50 ms CPU" if deep else "<= 250 ms CPU, others wait <= 100 ms"
-    measured = (
-        f"{name}: {cpu_ms:.1f} ms CPU ({loop_ms:.1f} in the loop), others waited {wait_ms:.0f} ms, +{peak_mib:.0f} MiB"
-    )
-    figure(29, goal, measured)
-    assert cpu_ms < (50 if deep else 1000)
-    assert wait_ms < 1000
+    goal = TIGHT if "deep" in name else GOAL
+    cost = measured(server, lambda: must_be(post(server.url, path, body), status), 3)
+    say(figure, 29, name, cost, goal)
+    assert cost.cpu_ms < (50 if goal is TIGHT else 1000)
+    assert cost.wait_ms < 1000
 
 
 # -- strings -----------------------------------------------------------------------------------------------------------
@@ -269,20 +304,13 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_picture_that_is_none_is_refused_at_little_cost(server: Server, name: str, figure: Figure) -> None:
     body, status = BAD[name]
-    costs = []
-    for _ in range(3 if len(body) < 1 << 20 else 1):
-        with others_wait(server) as waits, spent(server) as cost:
-            refused(classify(server, body, "image/png" if status == 415 else ""), status)
-        costs.append((cost.cpu_ms, cost.loop_ms, max(waits, default=0.0) * 1000, cost.peak_mib))
-    cpu_ms, loop_ms, wait_ms, peak_mib = map(min, zip(*costs, strict=True))
-    goal = "< 50 ms CPU" if "unfold" in name else "<= 250 ms CPU, <= +100 MiB"
-    measured = (
-        f"{name}: {cpu_ms:.1f} ms CPU ({loop_ms:.1f} in the loop), others waited {wait_ms:.0f} ms, +{peak_mib:.0f} MiB"
-    )
-    figure(30, goal, measured)
-    assert cpu_ms < (50 if "unfold" in name else 5000)
-    if len(body) < 1 << 20:
-        assert peak_mib < 100
+    content_type = "image/png" if status == 415 else ""
+    goal = TIGHT if "unfold" in name else GOAL
+    is_small = len(body) < 1 << 20
+    cost = measured(server, lambda: must_be(classify(server, body, content_type), status), 3 if is_small else 1)
+    say(figure, 30, name, cost, goal)
+    assert cost.cpu_ms < (50 if goal is TIGHT else 5000)
+    assert cost.peak_mib < 100 or not is_small
 
 
 @pytest.mark.parametrize("name", ["many parts", "many headers", "line ends", "no end", "no name", "two pictures"])
@@ -297,15 +325,9 @@ def test_a_form_made_to_hurt_is_refused_at_little_cost(server: Server, name: str
         "no name": (b"--x\r\n\r\n" + grey() + b"\r\n--x--\r\n", 400),
         "two pictures": ((picture + picture + b"--x--\r\n").replace(b'"image"', b'"image"; filename="a"'), 200),
     }[name]
-    with others_wait(server) as waits, spent(server) as cost:
-        reply = classify(server, body, 'multipart/form-data; boundary="x"')
-    assert reply.status == status, reply
-    waited = max(waits, default=0.0) * 1000
-    figure(
-        30,
-        "<= 250 ms CPU",
-        f"form, {name}: {cost.cpu_ms:.0f} ms CPU ({cost.loop_ms:.0f} in the loop), others {waited:.0f} ms",
-    )
+    content_type = 'multipart/form-data; boundary="x"'
+    cost = measured(server, lambda: must_be(classify(server, body, content_type), status), 1)
+    say(figure, 30, f"form, {name}", cost, GOAL)
     assert cost.cpu_ms < 5000
 
 
@@ -317,5 +339,5 @@ def test_pictures_as_base64_are_refused_like_others(server: Server) -> None:
             refused(post(server.url, "/classify/picture", value), status)
 
 
-def test_an_animation_is_its_first_frame_whatever_follows(server: Server) -> None:
+def test_an_animation_cut_short_is_refused(server: Server) -> None:
     refused(classify(server, animation("GIF")[:20], ""), 400)

@@ -19,6 +19,7 @@ from models.schema import Compiled, compile_contract
 from tests.models.strategies import contracts, rows
 
 MEBIBYTE = 1 << 20
+MANY = 1 << 20
 X = Tensor("x", "float32", (2,))
 Y = Tensor("y", "float32", (1,))
 
@@ -34,7 +35,7 @@ SEQUENCE = compiled(Tensor("tokens", "int64", (None,)))
 
 
 def read(model: Compiled, body: Any) -> Request:
-    return parse(model, body if isinstance(body, bytes) else orjson.dumps(body), max_json_bytes=MEBIBYTE)
+    return parse(model, body if isinstance(body, bytes) else orjson.dumps(body), max_json_bytes=MEBIBYTE, max_rows=MANY)
 
 
 def arrays(request: Request) -> list[list[Any]]:
@@ -275,11 +276,11 @@ def test_bodies_and_rows_beyond_their_limits_are_too_large() -> None:
     model = compiled(X, max_rows=2)
     body = orjson.dumps({"instances": [[1, 2]] * 3})
     with pytest.raises(TooLarge, match="holds 3 rows, at most 2 are taken"):
-        parse(model, body, max_json_bytes=len(body))
+        parse(model, body, max_json_bytes=len(body), max_rows=MANY)
     with pytest.raises(TooLarge, match="has 33 bytes, at most 32 are taken"):
-        parse(VECTOR, body, max_json_bytes=len(body) - 1)
+        parse(VECTOR, body, max_json_bytes=len(body) - 1, max_rows=MANY)
     with pytest.raises(TooLarge, match="lists and objects"):
-        parse(VECTOR, b'{"features":[' + b"[]," * 250_000 + b"0]}", max_json_bytes=MEBIBYTE)
+        parse(VECTOR, b'{"features":[' + b"[]," * 250_000 + b"0]}", max_json_bytes=MEBIBYTE, max_rows=MANY)
 
 
 @given(contracts())
@@ -306,3 +307,9 @@ def test_the_dialect_imports_neither_tensorflow_nor_pillow() -> None:
     code = "import sys, models.dialects.native; print({'tensorflow', 'keras', 'PIL', 'bottle'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"
+
+
+def test_more_rows_than_the_queue_could_hold_are_refused() -> None:
+    body = orjson.dumps({"instances": [[1.0] * 2] * 6})
+    with pytest.raises(TooLarge, match="6 rows, at most 5"):
+        parse(VECTOR, body, max_json_bytes=MEBIBYTE, max_rows=5)

@@ -16,6 +16,7 @@ from models.schema import Compiled, compile_contract
 from models.tensors import Array
 
 MEBIBYTE = 1 << 20
+MANY = 1 << 20
 X = Tensor("x", "float32", (2,))
 Y = Tensor("y", "float32", (1,))
 
@@ -29,7 +30,7 @@ FIELDS = compiled(X, fields=(Field("feature1"), Field("feature2")), routes=("/ad
 
 
 def read(model: Compiled, body: Any) -> Request:
-    return parse(model, body if isinstance(body, bytes) else orjson.dumps(body), max_json_bytes=MEBIBYTE)
+    return parse(model, body if isinstance(body, bytes) else orjson.dumps(body), max_json_bytes=MEBIBYTE, max_rows=MANY)
 
 
 def float32(*values: Any) -> Array:
