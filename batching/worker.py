@@ -196,11 +196,15 @@ class Worker:
     def _gather(self, batch: Batch, item: Slice, outcome: tuple[bytes, bytes], wait_us: int) -> None:
         """One slice of a large item is done: the next goes in, or the whole is answered."""
         whole = item.whole
+        if item.sender.large.get(item.id) is not whole:
+            self._fail(batch.served, item, Failure.CANCELLED)
+            return
         whole.add(item.rows, outcome, batch.started - item.arrived, batch.compute_s)
         following = whole.next()
         if following is not None:
             self._schedule.put_back(batch.served.line, following)
             return
+        del item.sender.large[item.id]
         joined = whole.outcome()
         if isinstance(joined, Failure):
             self._fail(batch.served, item, joined)
@@ -244,6 +248,7 @@ class Worker:
 
     def _fail(self, one: Served, item: Item, code: Failure, wait_s: float = 0.0) -> None:
         one.failed[code].add(1)
+        item.sender.large.pop(item.id, None)
         item.sender.connection.send(
             pack(Kind.FAILED, item.id, code=code, model=one.index, wait_us=_microseconds(wait_s))
         )
@@ -290,6 +295,9 @@ class Worker:
         if cancelled:  # together: when a long queue expires, thousands come at once
             # A large item is overtaken by its own withdrawal: it will be known when its last part comes.
             link.withdrawn |= {id for id in cancelled if link.connection.has_part_of(id)}
+            # Of one in slices, there may be none in the queue just now.
+            for id in cancelled:
+                link.large.pop(id, None)
             for one in self.served:
                 for item in one.line.queue.withdraw(link, cancelled):
                     self._fail(one, item, Failure.CANCELLED)
@@ -308,10 +316,12 @@ class Worker:
             return
         if item.rows > one.line.best:
             try:
-                item = Whole(item, one.line.best).first()
+                whole = Whole(item, one.line.best)
             except (ValueError, IndexError):  # not the bytes that its layout speaks of
                 self._fail(one, item, Failure.MODEL_ERROR)
                 return
+            link.large[item.id] = whole
+            item = whole.first()
         try:
             self._schedule.offer(one.line, item, now, self._busy_until, frame.rows)
         except QueueFull as error:
@@ -336,6 +346,7 @@ class Worker:
         """The front is gone: so is whoever asked, and what it had queued need not be computed."""
         if link in self._links:
             self._links.discard(link)
+            link.large.clear()
             self._selector.unregister(link.connection)
             link.connection.close()
         for one in self.served:
@@ -343,14 +354,18 @@ class Worker:
 
 
 class Link:
-    """A front's connection, what we wait for on it, and what was withdrawn before it had come whole."""
+    """A front's connection, and what we wait for on it.
 
-    __slots__ = ("connection", "events", "withdrawn")
+    withdrawn: items that were before they had come whole. large: those that go through in slices.
+    """
+
+    __slots__ = ("connection", "events", "large", "withdrawn")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.events = selectors.EVENT_READ
         self.withdrawn: set[int] = set()
+        self.large: dict[int, Whole] = {}
 
 
 def _microseconds(seconds: float) -> int:

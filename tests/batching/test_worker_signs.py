@@ -184,6 +184,19 @@ def test_a_large_item_of_which_one_slice_fails_fails_as_a_whole_and_once() -> No
         assert peer.values(2) == [2.0]
 
 
+def test_a_large_item_withdrawn_while_one_of_its_slices_computes_goes_no_further(a_gate: Gate) -> None:
+    with worker(a_gate.model(**SLOW), batch_max_size=4) as process:
+        peer = process.link()
+        peer.send(1, column(*range(12)))
+        first = a_gate.next_call()
+        peer.cancel(1)
+        peer.send(2, column(100))
+        wait_until(lambda: process.vitals().oldest, SOON_S, "the item behind the withdrawal")
+        first.let_go()
+        assert failure(peer.answer(1)) == Failure.CANCELLED
+        assert a_gate.next_call().values == [100.0]
+
+
 def test_an_item_withdrawn_before_it_had_come_whole_is_not_computed() -> None:
     with worker({"name": "m", **QUICK}) as process:
         peer = process.link()
