@@ -10,6 +10,7 @@ front.door lists what of waitress is replaced, and why.
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -52,6 +53,10 @@ class Front:
         self._serving = Serving()
         self._soon: deque[Callable[[], None]] = deque()
         self._pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        # All of its threads now, instead of one after the other as large bodies come: what a front holds stays the same.
+        together = threading.Barrier(settings.decode_threads)
+        for _ in range(settings.decode_threads):
+            self._pool.submit(together.wait)
         self._heavy = 0
         self._heavy_max = heavy_max
         self._connections = slot.gauge("inference_connections")
