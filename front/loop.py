@@ -53,7 +53,7 @@ class Front:
         self._serving = Serving()
         self._soon: deque[Callable[[], None]] = deque()
         self._pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-        # All of its threads now, instead of one after the other as large bodies come: what a front holds stays the same.
+        # All of its threads now, not one after the other as large bodies come: what a front holds stays the same.
         together = threading.Barrier(settings.decode_threads)
         for _ in range(settings.decode_threads):
             self._pool.submit(together.wait)
