@@ -386,6 +386,7 @@ def main(control_fd: int) -> None:
         {"name": one.name, "version": one.version, "description": one.model.description, "costs": one.costs}
         for one in served
     ]
+    worker = Worker(served, control, slot) if served else None  # its first beat comes before anybody hears of it
     control.socket.setblocking(True)  # many contracts are more than the socket takes at once
     control.send(
         {
@@ -396,6 +397,6 @@ def main(control_fd: int) -> None:
         }
     )
     control.socket.setblocking(False)
-    if served:
-        Worker(served, control, slot).run()
+    if worker is not None:
+        worker.run()
     os._exit(0)  # no destructors of a framework that may be computing
