@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import sqlite3
 import ssl
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -69,6 +70,8 @@ class Server:
         except BaseException:
             opened.close()
             raise
+        # SQLAlchemy forgets a connection whose very first words fail without closing it.
+        weakref.finalize(connection, _close, connection._usock, handle).atexit = False  # noqa: SLF001 - TLS may be on
         return connection, handle
 
 
@@ -89,6 +92,11 @@ class File:
             connection.close()
             raise
         return connection
+
+
+def _close(*sockets: socket.socket) -> None:
+    for one in sockets:
+        one.close()
 
 
 def parse(url: str) -> Server | File:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import socket
+import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -279,3 +283,26 @@ def test_a_server_ends_with_its_test_whatever_was_done_to_it(
     fault(postgres)
     postgres.end()
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 5, "the postmaster is gone")
+
+
+def test_a_server_that_dies_at_the_first_words_leaves_no_socket_behind() -> None:
+    """As a restart may do. An unclosed socket is a warning, and so a failure, once it is collected."""
+    welcome = b"R" + struct.pack(">ii", 8, 0) + b"Z" + struct.pack(">ic", 5, b"I")
+
+    def serve(listener: socket.socket) -> None:
+        sock, _ = listener.accept()
+        with sock:
+            sock.recv(4096)
+            sock.sendall(welcome)
+            sock.recv(4096)  # the first query
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threading.Thread(target=serve, args=(listener,))
+        serving.start()
+        store = Store(f"postgresql://u@127.0.0.1:{listener.getsockname()[1]}/d?sslmode=disable")
+        with pytest.raises(StoreError) as failed:
+            store.is_prepared()
+        assert failed.value.kind == "retry"
+        serving.join()
+        store.close()
+    gc.collect()
