@@ -204,11 +204,11 @@ class Supervisor:
     def _on_end(self, child: Child, how: str) -> None:
         """It is gone, and we know how."""
         if child.group:
-            # Whoever had an item in it that may be to blame waits for this.
+            self._crews[child.group].ended(child, how)
+            # Whoever had an item in it that may be to blame waits for this; it is counted by then.
             killed = child.process.returncode == -signal.SIGKILL and child.doom != "stuck"
             from_outside = killed and not self._oom_kills.have_risen()
             self._fronts.tell({"type": "death", "worker": child.id, "from_outside": from_outside})
-            self._crews[child.group].ended(child, how)
         elif self._draining:
             pass
         elif child.role == "front":
