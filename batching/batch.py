@@ -124,9 +124,9 @@ class Batch:
 
     def _checked(self, inputs: list[np.ndarray], rows: int, run_rows: int) -> list[np.ndarray]:
         """The outputs for these rows; where running more is cheaper, the last row stands in for those missing."""
-        missing = run_rows - rows
-        if missing > 0:
-            inputs = [np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in inputs]
+        run_rows = max(run_rows, rows)
+        if run_rows > rows:
+            inputs = [np.concatenate([array, np.repeat(array[-1:], run_rows - rows, axis=0)]) for array in inputs]
         vitals = self.served.vitals
         vitals.begin()
         try:
@@ -135,13 +135,9 @@ class Batch:
             raise RuntimeError("the model called exit") from error
         finally:
             vitals.end()
-        if missing > 0:
-            if any(output.shape[:1] != (run_rows,) for output in outputs):
-                raise BadBatch(f"{run_rows} rows in, outputs of shapes {[output.shape for output in outputs]}")
-            outputs = [output[:rows] for output in outputs]
-        if not outputs or any(output.shape[:1] != (rows,) for output in outputs):
-            raise BadBatch(f"{rows} rows in, outputs of shapes {[output.shape for output in outputs]}")
-        return outputs
+        if not outputs or any(output.shape[:1] != (run_rows,) for output in outputs):
+            raise BadBatch(f"{run_rows} rows in, outputs of shapes {[output.shape for output in outputs]}")
+        return [output[:rows] for output in outputs] if run_rows > rows else outputs
 
     def _isolate(self, items: list[Item], error: Exception) -> list[tuple[bytes, bytes] | Failure]:
         """These items failed together: find the guilty. One of 32 costs 11 calls, all of 32 cost 35."""

@@ -43,6 +43,7 @@ class Predictions:
 
     def __init__(self, settings: Settings, tally: Tally, recorder: Recorder | None) -> None:
         self._settings = settings
+        self._limits = _limits(settings)
         self._tally = tally
         self._recorder = recorder
 
@@ -51,7 +52,7 @@ class Predictions:
     ) -> Exchange:
         """One for a JSON body of tensors. Raises NoWorker while the model's contract is unknown."""
         compiled = ready(entry)
-        limits = _limits(self._settings)
+        limits = self._limits
         return Exchange(
             entry,
             route,
@@ -83,7 +84,7 @@ class Predictions:
                 found = pictures(body, content_type, max_json_bytes=limit, max_rows=max_rows)
                 if found is not None:
                     return self._pixels(contract, image, *found)
-            return native.parse(compiled, body, **_limits(self._settings))
+            return native.parse(compiled, body, **self._limits)
 
         return Exchange(
             entry,

@@ -10,22 +10,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from commands.log_records import Damage, Reading, segments
 from prediction_log.record import decode
 from tests.commands.log_program import PROGRAM, environment, log, started, writer
 from tests.harness import SOON_S
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "spool"
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'log.db'}"
 
 
 def tailed(folder: Path, *words: str) -> list[dict[str, Any]]:
