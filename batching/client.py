@@ -30,7 +30,7 @@ from batching.errors import (
 from batching.items import Answer, InFlight, Outcome, Target, Ticket, settled
 from batching.links import ControlHandle, Handle, Loop, WorkerLink
 from batching.suspects import Suspects, Verdict
-from batching.transport import ALONE, PART_BYTES, Frame, Kind, ids_of, pack
+from batching.transport import ALONE, Frame, Kind, ids_of, pack
 
 __all__ = ["Answer", "Client", "Handle", "Loop", "Outcome", "Target", "Ticket"]
 
@@ -185,22 +185,17 @@ class Client:
         link.items += 1
         link.rows += item.rows
         link.bytes += len(item.payload)
-        whole = len(item.payload) <= PART_BYTES
-        frame = pack(
+        link.connection.send_payload(
             Kind.ITEM,
             item.id,
+            item.payload,
             code=ALONE if item.alone else 0,
             model=item.target.place,
             rows=item.rows,
             arrived=item.arrived,
             deadline=item.deadline,
             layout=item.layout,
-            payload=item.payload if whole else b"",
         )
-        if whole:
-            link.connection.send(frame)
-        else:
-            link.connection.send_large(item.id, frame, item.payload)
         self._to_flush.add(link)
 
     def _finish(self, item: InFlight, outcome: Outcome) -> None:

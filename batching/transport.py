@@ -23,7 +23,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from batching.errors import ConnectionLost
 
@@ -233,6 +233,13 @@ class Connection:
         parts = -(-len(payload) // PART_BYTES)
         self._later.append((_in_parts(id, frame, memoryview(payload)), len(payload)))
         self.pending_bytes += parts * HEADER.size + len(payload) + len(frame)
+
+    def send_payload(self, kind: int, id: int, payload: bytes, **fields: Any) -> None:
+        """Queue a frame of `kind` with a payload of any size; `fields` are pack's."""
+        if len(payload) <= PART_BYTES:
+            self.send(pack(kind, id, payload=payload, **fields))
+        else:
+            self.send_large(id, pack(kind, id, **fields), payload)
 
     @property
     def wants_write(self) -> bool:

@@ -25,7 +25,7 @@ from batching.loader import batch_limit_s, load_all
 from batching.queue import Item
 from batching.schedule import Schedule
 from batching.slices import Slice, Whole
-from batching.transport import ALONE, PART_BYTES, Connection, Frame, Kind, pack, pack_ids
+from batching.transport import ALONE, Connection, Frame, Kind, pack, pack_ids
 from batching.vitals import Vitals
 
 log = logging.getLogger("inference.worker")
@@ -226,10 +226,10 @@ class Worker:
         if link.connection.pending_bytes > UNSENT_BYTES_LIMIT:
             self._fail(batch.served, item, Failure.QUEUE_FULL)
             return
-        whole = len(payload) <= PART_BYTES
-        frame = pack(
+        link.connection.send_payload(
             Kind.ANSWER,
             item.id,
+            payload,
             model=batch.served.index,
             rows=rows,
             queue_us=_microseconds(queued_s),
@@ -238,12 +238,7 @@ class Worker:
             batch=batch.number,
             wait_us=wait_us,
             layout=layout,
-            payload=payload if whole else b"",
         )
-        if whole:
-            link.connection.send(frame)
-        else:
-            link.connection.send_large(item.id, frame, payload)
         self._to_flush.add(link)
 
     def _fail(self, one: Served, item: Item, code: Failure, wait_s: float = 0.0) -> None:
