@@ -26,6 +26,29 @@ class Settings:
     model_dir: str | None = _setting(
         None, "a folder of models to serve", "unset: models/saved, and where that is empty models/dummy_model.keras"
     )
+    version_policy: str = _setting(
+        "latest:1",
+        "which versions of a model are served: latest:N, all, or specific:1,3; a model's versions.json goes before",
+        "as TensorFlow Serving; those with a label or a share of the traffic are served too",
+    )
+    reload_settle_s: float = _setting(
+        1.0,
+        "how long a changed model must have rested before it is loaded; 0: only when told to (reload, SIGHUP, /v2)",
+        "a copy that is still being made changes every moment",
+    )
+    rollback_s: float = _setting(
+        60.0,
+        "how long the workers before a reload are kept, so that going back to them takes no time; 0: not at all",
+        "they cost their memory",
+    )
+    reload_replay: int = _setting(
+        0, "logged requests that a new version must answer as they were answered before it serves"
+    )
+    keep_dir: str | None = _setting(
+        None,
+        "where the files of what is served are kept (hard links, or copies of what is small), should they be deleted",
+        "unset: a hidden folder beside the models; without one a crash after a deletion cannot be mended",
+    )
     default_model: str | None = _setting(None, "the model that /predict without a name means", "unset: the only one")
     allow_h5: bool = _setting(False, "also load .h5 files", "the format is older and less safe than .keras")
     host: str = _setting("127.0.0.1", "the address to listen on", "nobody else's machine, unless you say so")

@@ -44,6 +44,10 @@ class UnsupportedMedia(ModelsError):
     """An image format or an encoding that is not offered; the caller must send another."""
 
 
+class Unimplemented(ModelsError):
+    """Something that a dialect has and this server does not; the caller must do without."""
+
+
 class BadOutput(ModelsError):
     """The model answered with something the contract or the dialect cannot carry; the model's owner must look."""
 
