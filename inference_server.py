@@ -64,16 +64,17 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
     from bottle import HTTPResponse, request
 
     from front import metrics
-    from front.answering import EVERYTHING, Answering, answer_json, base_url, body, my_id, note_entry, reply, takes
-    from front.catalog import Catalog, Entry, UnknownModel
-    from front.exchange import Refusal, Tally, error_response
+    from front.administration import BODY_BYTES_MAX, Errand, parse_word
+    from front.answering import EVERYTHING, Answering, answer_json, body, my_id, place_of, reply, takes
+    from front.exchange import Tally
     from front.feedback import FEEDBACK_BYTES_MAX, parse_feedback
     from front.predictions import Predictions
     from front.readiness import readiness
     from front.recorder import Recorder
+    from front.refusals import Refusal, error_response
     from front.security import ADMIN, OPEN, PREDICT, Guard
-    from models.dialects import native
-    from models.repository import NAME, VERSION
+    from front.speaking import Speaking
+    from models.dialects import native, open_inference
 
     app = bottle.Bottle()
     app.uninstall(bottle.JSONPlugin)  # answers are bytes already
@@ -83,19 +84,12 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
     answering = Answering(Guard(settings), client, tally, recorder)
     app.install(answering)
     app.default_error_handler = answering.refuse
-
-    def find(name: str) -> Entry:
-        """The version that the URL asks for. What could not be the name of one is looked for nowhere."""
-        catalog: Catalog = client.view
-        version = request.query.get("version")
-        if not NAME.fullmatch(name) or not (version is None or VERSION.fullmatch(version)):
-            raise UnknownModel("a model's name is made of a-z, 0-9, _ and -, its version of digits; see GET /models")
-        return catalog.find(name, version)
-
-    def post(entry: Entry, route: str, render: Callable[..., bytes]) -> Any:
-        note_entry(entry, route)
-        exchange = predictions.exchange(entry, route, body(settings.max_json_bytes), render, request, my_id())
-        return answering.carry(exchange)
+    spoken = [
+        Speaking(dialect, settings, client, predictions, answering, f"inference-server {__version__}")
+        for dialect in (native, open_inference)
+    ]
+    for speaking in spoken:
+        speaking.install(app)
 
     @app.get("/health", key=OPEN)
     def health() -> HTTPResponse:
@@ -111,31 +105,10 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
         text, content_type = metrics.render(client.counters)
         return HTTPResponse(text, 200, [("Content-Type", content_type)])
 
-    @app.get("/models", key=PREDICT)
-    def list_models() -> HTTPResponse:
-        catalog: Catalog = client.view
-        names = {name: predictions.describe(catalog.find(name), base_url()) for name in catalog.models}
-        return answer_json({"ok": True, "default": catalog.default, "models": list(names.values())})
-
-    @app.get("/models/<name>", key=PREDICT)
-    def show_model(name: str) -> HTTPResponse:
-        return answer_json({"ok": True, **predictions.describe(find(name), base_url())})
-
-    @app.post("/predict", key=PREDICT)
-    @app.post("/predict/<name>", key=PREDICT)
-    def predict(name: str | None = None) -> Any:
-        catalog: Catalog = client.view
-        entry = find(name) if name else catalog.for_predict()
-        return post(entry, request.route.rule, native.render_predict)
-
-    @app.post("/classify", key=PREDICT)
-    @app.post("/classify/<name>", key=PREDICT)
-    def classify(name: str | None = None) -> Any:
-        catalog: Catalog = client.view
-        entry = find(name) if name else catalog.for_classify()
-        note_entry(entry, request.route.rule)
-        exchange = predictions.classify(entry, request.route.rule, body(settings.max_body_bytes), request, my_id())
-        return answering.carry(exchange)
+    @app.post("/reload", key=ADMIN)
+    def reload() -> Any:
+        action, model = parse_word(body(BODY_BYTES_MAX))
+        return answering.carry_errand(Errand(action, model, None, my_id(), native, place_of(model, None)))
 
     @app.post("/feedback", key=PREDICT)
     def feedback() -> HTTPResponse:
@@ -153,7 +126,7 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
         entry = client.view.for_route(f"/{path}")
         allowed = ["POST"] if entry else [verb for verb in ("GET", "POST") if takes(app, verb)]
         if entry and request.method == "POST":
-            return post(entry, f"/{path}", native.render_advanced)
+            return spoken[0].infer(entry, "advanced", f"/{path}", place_of(None, None))
         if not allowed:
             raise Refusal("NOT_FOUND", "there is no such route; GET /models lists the models")
         response = error_response(Refusal("METHOD_NOT_ALLOWED", f"this route takes {', '.join(allowed)}"), my_id())

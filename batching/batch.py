@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,10 +27,14 @@ WARM_UP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class LoadedModel(Protocol):
-    """What a loader returns. `description` is published to the fronts untouched (JSON-safe)."""
+    """What a loader returns. `description` is published to the fronts untouched (JSON-safe).
+
+    others: further ways to call the model, by name; each is one of these itself, without others.
+    """
 
     description: dict[str, Any]
     max_rows: int | None
+    others: Mapping[str, LoadedModel]
 
     def warm_up(self, sizes: Sequence[int], budget_s: float) -> dict[int, float]:
         """Run each batch size until the budget is spent; rows -> seconds of one call."""
@@ -56,6 +60,7 @@ class Served:
         self.limit = min(options["batch_max_size"], model.max_rows or sys.maxsize)
         self.costs: dict[int, float] = {}
         self.proved = time.monotonic()  # when it last answered
+        self.namesakes = [self]  # other versions and signatures of the same model, and itself
         self._queue = ModelQueue(options["queue_rows"], options["queue_bytes"])
         self._max_wait_s = options["batch_max_wait_ms"] / 1000
         self.line = self._lined()

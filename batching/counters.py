@@ -99,11 +99,12 @@ class Histogram:
 class Slot:
     """The writer of one slot, in the one process it was given to. Any thread there may ask for cells.
 
-    values: all doubles of the slot; those of a cell begin at `values[cell.index]`.
+    index: its number. values: all its doubles; those of a cell begin at `values[cell.index]`.
     words: its control words, for batching.vitals.
     """
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, index: int) -> None:
+        self.index = index
         self.values = part.values
         self.words = part.words
         self._part = part
@@ -186,7 +187,7 @@ class Counters:
         """The writer of a slot that the supervisor gave to this process. Raises ValueError for no such slot."""
         self._check(index)
         if index not in self._writers:
-            self._writers[index] = Slot(self._file.map_slot(index))
+            self._writers[index] = Slot(self._file.map_slot(index), index)
         return self._writers[index]
 
     def vitals(self, index: int) -> Seen:

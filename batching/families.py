@@ -40,6 +40,19 @@ OVERFLOW = "inference_counters_overflow_total"
 METRICS = (
     Metric("inference_requests_total", COUNTER, "Requests answered.", ("route", *MODEL, "status")),
     Metric("inference_request_seconds", HISTOGRAM, "From a whole request to its answer.", ("route",), SECONDS),
+    Metric(
+        "inference_model_request_seconds",
+        HISTOGRAM,
+        "From a whole request to a model to its answer, by outcome: answered, failed.",
+        (*MODEL, "outcome"),
+        SECONDS,
+    ),
+    Metric(
+        "inference_last_answer_timestamp_seconds",
+        GAUGE,
+        "When a front last answered for a model, in seconds since 1970.",
+        (*MODEL, "front"),
+    ),
     Metric("inference_queue_seconds", HISTOGRAM, "An item's wait in a worker's queue.", MODEL, SECONDS),
     Metric("inference_compute_seconds", HISTOGRAM, "One batch in the model.", MODEL, SECONDS),
     Metric("inference_batch_rows", HISTOGRAM, "Rows in one batch.", MODEL, ROWS),
@@ -55,6 +68,13 @@ METRICS = (
         "Workers that died or were replaced: crashed, failed_start, stuck, memory.",
         ("group", "reason"),
     ),
+    Metric(
+        "inference_reloads_total",
+        COUNTER,
+        "New generations of a group's models, by what became of them: switched, failed, rolled_back.",
+        ("group", "outcome"),
+    ),
+    Metric("inference_generation", GAUGE, "The generation of a group's models that serves.", ("group",)),
     Metric("inference_front_starts_total", COUNTER, "Fronts started."),
     Metric("inference_front_deaths_total", COUNTER, "Fronts that ended unasked."),
     Metric("inference_service_starts_total", COUNTER, "Processes started beside fronts and workers.", ("service",)),

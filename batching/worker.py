@@ -66,6 +66,7 @@ class Worker:
         self._selector.register(self._thread.woken, selectors.EVENT_READ, self._on_computed)
         for one in self.served:
             one.count_with(slot, self.vitals)
+            one.namesakes = [other for other in self.served if other.name == one.name]
 
     def run(self) -> None:
         """Turn until the supervisor says stop and nothing is left to answer."""
@@ -181,7 +182,7 @@ class Worker:
         one.rows.add(rows)
         one.batch_rows.observe(rows)
         one.compute.observe(batch.compute_s)
-        one.waiting.set(one.line.queue.rows)
+        one.waiting.set(sum(other.line.queue.rows for other in one.namesakes))
         wait_us = _microseconds(self._schedule.wait_s(one.line, now, None))
         for item, outcome in zip(batch.items, batch.outcomes, strict=True):
             queued_s = batch.started - item.arrived
@@ -376,17 +377,14 @@ def main(control_fd: int) -> None:
     hello, (life_fd, counters_fd) = control.wait()
     exit_with_parent(socket.socket(fileno=life_fd))
     slot = Counters.attach(counters_fd).slot(hello["slot"])
-    served, failures = load_all(hello)
-    models = [
-        {"name": one.name, "version": one.version, "description": one.model.description, "costs": one.costs}
-        for one in served
-    ]
+    loaded, failures = load_all(hello)
+    served = [one for each in loaded for one in each.all]
     worker = Worker(served, control, slot) if served else None  # its first beat comes before anybody hears of it
     control.socket.setblocking(True)  # many contracts are more than the socket takes at once
     control.send(
         {
             "type": "ready" if served else "failed",
-            "models": models,
+            "models": [each.report() for each in loaded],
             "failures": failures,
             "batch_limit_s": batch_limit_s(hello["options"], served),
         }

@@ -20,7 +20,7 @@ from commands.comparison import Change, compare
 from commands.log_records import Damage
 from commands.replay_report import Failure, Result, show, to_json
 from commands.replay_rows import LoggedRow, Skipped, chosen, from_database, from_folder, instance_of, outputs_of
-from front.exchange import code_of
+from front.refusals import code_of
 from front.settings import Settings
 from models.contract import Contract
 from models.errors import LoadError, TooLarge
@@ -248,6 +248,8 @@ def _place(reference: ModelReference, settings: Settings) -> dict[str, Any]:
         "predict_timeout_ms": ANSWER_S * 1000,
         "max_json_bytes": 64 << 20,
         "worker_socket": None,
+        "version_policy": "all",
+        "reload_settle_s": 0.0,
         "database_url": None,
         "prediction_log_dir": None,
         "prediction_log_required": False,

@@ -14,22 +14,29 @@ import bottle
 import orjson
 from bottle import HTTPResponse, request
 
-from front.exchange import JSON, Exchange, Refusal, Tally, code_of, error_response, request_id
+from front.administration import Errand
+from front.exchange import Exchange, Tally
 from front.halves import DEFER, Response
 from front.recorder import Recorder
+from front.refusals import Place, Refusal, code_of, error_response, request_id
 from front.security import ADMIN, Guard, Shared
+from models.dialects import native
+from models.dialects.dialect import Dialect
 
 log = logging.getLogger("inference.app")
 
 # The route of whatever has none.
 EVERYTHING = "/<path:path>"
+JSON = ("Content-Type", "application/json")
 # Places in a request's environment.
 _ID, _COUNTED, _ENTRY, _HEADERS = "inference.id", "inference.counted", "inference.entry", "inference.headers"
 _BOTTLES_OWN = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}
 
 
 class Answering:
-    """A plugin of Bottle's. A route says which key it needs by `key`; one that does not needs an admin's."""
+    """A plugin of Bottle's. A route says by `key` which key it needs (unless it says, an admin's), by `label` what
+    it is called in metrics (its rule), and by `dialect` in whose words it refuses (ours).
+    """
 
     name, api = "answering", 2
 
@@ -45,7 +52,8 @@ class Answering:
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
         """The route as it is called: refused, answered or failed, it is counted once."""
         needs = route.config.get("key", ADMIN)
-        label = "" if route.rule in ("/", EVERYTHING) else route.rule
+        label = route.config.get("label", "" if route.rule in ("/", EVERYTHING) else route.rule)
+        dialect: Dialect = route.config.get("dialect", native)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             started = time.monotonic()
@@ -60,7 +68,7 @@ class Answering:
             except HTTPResponse as response:
                 result = response
             except Exception as error:  # noqa: BLE001 - the one place where errors end
-                result = self._failed(error, started)
+                result = self._failed(error, started, dialect, kwargs)
             if isinstance(result, HTTPResponse):
                 for name, value in verdict.headers:
                     result.set_header(name, value)
@@ -70,12 +78,14 @@ class Answering:
 
         return call
 
-    def _failed(self, error: Exception, started: float) -> HTTPResponse:
-        result = reply(error_response(error, my_id()))
+    def _failed(self, error: Exception, started: float, dialect: Dialect, path: dict[str, str]) -> HTTPResponse:
+        """path: the parts of it that the route has named."""
+        place = place_of(path.get("model"), path.get("version") or path.get("label"))
+        result = reply(error_response(error, my_id(), dialect, place))
         if self._recorder is not None and _ENTRY in request.environ:
-            entry, route = request.environ[_ENTRY]
+            entry, route, spoken = request.environ[_ENTRY]
             seconds = time.monotonic() - started
-            self._recorder.failed(entry, route, my_id(), result.status_code, code_of(error), seconds)
+            self._recorder.failed(entry, route, spoken, my_id(), result.status_code, code_of(error), seconds)
         return result
 
     def refuse(self, error: bottle.HTTPError) -> bytes:
@@ -103,10 +113,22 @@ class Answering:
             return b""
         return reply(exchange.complete(self._client))
 
+    def carry_errand(self, errand: Errand) -> Any:
+        """The same for a word to the supervisor."""
+        if DEFER in request.environ:
+            request.environ[DEFER](errand)
+            return b""
+        return reply(errand.complete(self._client))
 
-def note_entry(entry: Any, route: str) -> None:
+
+def note_entry(entry: Any, route: str, dialect: str) -> None:
     """Whose request it is, for the prediction log should it fail before there is an exchange."""
-    request.environ[_ENTRY] = entry, route
+    request.environ[_ENTRY] = entry, route, dialect
+
+
+def place_of(model: str | None, given: str | None) -> Place:
+    """Where this request went."""
+    return Place(request.method, request.path, model, given)
 
 
 def reply(response: Response) -> HTTPResponse:

@@ -12,9 +12,9 @@ from batching.blocking import BlockingClient
 from batching.control import ControlChannel
 from batching.errors import BatchingError, NoWorker
 from front.catalog import cataloguer
-from front.exchange import error_response, request_id
 from front.halves import REASONS
 from front.recorder import open_journal
+from front.refusals import error_response, request_id
 from prediction_log.journal import Journal
 
 FIRST_SNAPSHOT_S = 5.0

@@ -5,8 +5,9 @@ Knows nothing of HTTP beyond the names of routes, and nothing of processes.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from batching.client import Target
@@ -28,9 +29,16 @@ class Ambiguous(Exception):
         self.choices = choices
 
 
+class UnknownLabel(UnknownModel):
+    """No version has this label, or the one that has it is not served."""
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One version of one model. `compiled` is None until a worker has reported the contract."""
+    """One version of one model; see models.dialects.dialect.Version. `compiled` is None until a worker has reported it.
+
+    target: where items for the usual signature go; targets: for each signature by name.
+    """
 
     name: str
     version: str
@@ -39,10 +47,30 @@ class Entry:
     target: Target
     compiled: Compiled | None
     costs: dict[str, float]
+    signatures: dict[str, Compiled] = field(default_factory=dict)
+    targets: dict[str, Target] = field(default_factory=dict)
 
     @property
     def contract(self) -> Contract | None:
         return self.compiled.contract if self.compiled else None
+
+    def compiled_for(self, signature: str | None) -> Compiled:
+        """Of a signature that requests were parsed for; None is the usual one."""
+        compiled = self.compiled if signature is None else self.signatures[signature]
+        if compiled is None:
+            raise RuntimeError("an answer of a model that is not loaded")
+        return compiled
+
+
+class Routing(NamedTuple):
+    """Where requests go that name no version. labels: label -> version.
+
+    share: of such requests, that goes to the version `canary`.
+    """
+
+    labels: dict[str, str] = {}  # noqa: RUF012 - never changed
+    canary: str | None = None
+    share: float = 0.0
 
 
 class ActiveWorker(NamedTuple):
@@ -67,28 +95,52 @@ class Catalog:
     default: str | None
     newest: dict[str, Entry]
     conditions: tuple[str, ...] = ()
+    routing: dict[str, Routing] = field(default_factory=dict)
 
     def find(self, name: str, version: str | None = None) -> Entry:
         """The version asked for, or the newest that can be served. Raises UnknownModel."""
         if version is None and name in self.newest:
             return self.newest[name]
-        versions = self.models.get(name)
-        if not versions:
-            raise UnknownModel(f"there is no model {name[:64]!r}; there are: {', '.join(self.models) or 'none'}")
+        versions = self.versions(name)
         for entry in versions:
-            if entry.version == version:
+            if entry.version == version or (version and int(entry.version) == int(version)):
                 return entry
         known = ", ".join(entry.version for entry in versions)
         raise UnknownModel(f"model {name} has no version {str(version)[:20]!r}; it has: {known}")
 
+    def versions(self, name: str) -> list[Entry]:
+        """All that is known of a model, newest first. Raises UnknownModel."""
+        versions = self.models.get(name)
+        if not versions:
+            raise UnknownModel(f"there is no model {name[:64]!r}; there are: {', '.join(self.models) or 'none'}")
+        return versions
+
+    def choose(self, name: str, version: str | None = None, label: str | None = None) -> Entry:
+        """The version that answers a request; where none is named, that may be the canary. Raises UnknownModel."""
+        routing = self.routing.get(name)
+        if label is not None:
+            self.versions(name)
+            if routing is None or label not in routing.labels:
+                known = ", ".join(routing.labels) if routing and routing.labels else "none"
+                raise UnknownLabel(f"model {name} has no label {label[:64]!r}; it has: {known}")
+            return self.find(name, routing.labels[label])
+        if version is None and routing is not None and routing.canary is not None:
+            canary = self.find(name, routing.canary)
+            if canary.state == "READY" and random.random() < routing.share:  # noqa: S311 - a share, no secret
+                return canary
+        return self.find(name, version)
+
     def for_predict(self) -> Entry:
         """The default model, else the only one. Raises Ambiguous."""
         if self.default is not None:
-            return self.find(self.default)
-        return self._only([self.find(name) for name in self.models], "model", "/predict")
+            return self.choose(self.default)
+        return self.choose(self._only([self.find(name) for name in self.models], "model", "/predict").name)
 
     def for_classify(self) -> Entry:
         """The only image classifier, else the default model if it is a classifier. Raises Ambiguous."""
+        return self.choose(self._classifier().name)
+
+    def _classifier(self) -> Entry:
         newest = [self.find(name) for name in self.models]
         images = [entry for entry in newest if entry.contract and entry.contract.image]
         if len(images) == 1:
@@ -105,7 +157,8 @@ class Catalog:
         for name in self.models:
             entry = self.find(name)
             if entry.contract and route in entry.contract.routes:
-                return entry
+                chosen = self.choose(name)
+                return chosen if chosen.contract and route in chosen.contract.routes else entry
         return None
 
     def is_ready(self) -> bool:
@@ -121,15 +174,26 @@ class Catalog:
         raise Ambiguous(f"there is no single {what}: post to {route}/<model> with one of {', '.join(names)}", names)
 
 
+def sign(entry: Entry, compiled: Compiled, target: Target) -> None:
+    """Tell an entry of one of its signatures, under each of its names."""
+    for name in (compiled.contract.signature, *compiled.contract.aliases):
+        entry.signatures[name], entry.targets[name] = compiled, target
+
+
+def _routing(told: dict[str, Any]) -> Routing:
+    canary = told.get("canary") or {}
+    return Routing(dict(told.get("labels", {})), canary.get("version"), canary.get("share", 0.0))
+
+
 def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
     """The `compile` of a client: snapshots in, catalogs out; contracts that stay the same are compiled once."""
-    compiled: dict[tuple[str, str], tuple[dict[str, Any], Compiled | LoadError]] = {}
+    compiled: dict[tuple[str, str, str], tuple[dict[str, Any], Compiled | LoadError]] = {}
 
-    def compile_once(model: dict[str, Any]) -> Compiled | LoadError | None:
-        description = model["description"]
+    def compile_once(model: dict[str, Any], signature: dict[str, Any] | None = None) -> Compiled | LoadError | None:
+        description = model["description"] if signature is None else signature["description"]
         if description is None:
             return None
-        key = (model["name"], model["version"])
+        key = (model["name"], model["version"], "" if signature is None else signature["name"])
         if key not in compiled or compiled[key][0] != description:
             try:
                 compiled[key] = (description, compile_contract(Contract.from_json(description)))
@@ -145,10 +209,17 @@ def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
             if isinstance(made, LoadError):  # the contract holds what no request could satisfy
                 state, reason, made = "FAILED", made.reason, None
             entry = Entry(model["name"], model["version"], state, reason, target, made, model["costs"])
+            if made is not None:
+                sign(entry, made, target)
+                for further in model.get("signatures", ()):
+                    other = compile_once(model, further)
+                    if isinstance(other, Compiled):
+                        sign(entry, other, target._replace(place=further["index"]))
             models.setdefault(entry.name, []).append(entry)
         for versions in models.values():
             versions.sort(key=lambda entry: int(entry.version), reverse=True)
-        for gone in compiled.keys() - {(m["name"], m["version"]) for m in snapshot["models"]}:
+        known = {(model["name"], model["version"]) for model in snapshot["models"]}
+        for gone in [key for key in compiled if key[:2] not in known]:
             del compiled[gone]
         return Catalog(
             snapshot["serial"],
@@ -159,6 +230,7 @@ def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
             default if default in models else None,
             {name: next((one for one in all_ if one.state != "FAILED"), all_[0]) for name, all_ in models.items()},
             tuple(snapshot.get("conditions", ())),
+            {name: _routing(told) for name, told in snapshot.get("routing", {}).items()},
         )
 
     return catalogue

@@ -28,6 +28,7 @@ from waitress.channel import HTTPChannel
 from waitress.task import WSGITask
 
 from batching.client import Client, Ticket
+from front.administration import Errand
 from front.halves import CLIENT_GONE, DEFER, Exchange, Refused, Response
 from front.head import head_of
 from front.parser import Parser
@@ -53,7 +54,7 @@ class Carrier(Protocol):
     cancel_on_half_close: bool
     parser_error: Callable[[int, str], Response]
 
-    def begin(self, exchange: Exchange, channel: Channel) -> None:
+    def begin(self, exchange: Exchange | Errand, channel: Channel) -> None:
         """Carry the exchange; `channel.answer` is called once for it."""
 
 
@@ -65,7 +66,7 @@ class Channel(HTTPChannel):
     requests: list[Any]
     request: Any = None  # while it is not whole
     ticket: Ticket | None = None
-    exchange: Exchange | None = None  # while it is carried
+    exchange: Exchange | Errand | None = None  # while it is carried
     finished_sending = False
     idle_since = 0.0
     _unread: bytes = b""  # behind the request in service
@@ -164,7 +165,7 @@ class Channel(HTTPChannel):
             self.answer(front.parser_error(request.error.code, request.error.body))
             return
         environ = self.task_class(self, request).get_environment()
-        deferred: list[Exchange] = []
+        deferred: list[Exchange | Errand] = []
         environ[DEFER] = deferred.append
         head: list[Any] = []
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from front.exchange import REQUEST_ID
+from front.refusals import REQUEST_ID
 from models.body import loads
 from models.errors import BadInput
 from models.wording import found, quoted

@@ -20,6 +20,7 @@ from batching.client import Client, Handle
 from batching.counters import Slot
 from batching.errors import QueueFull
 from front import drain
+from front.administration import Errand
 from front.channel import Channel
 from front.door import Door
 from front.halves import Exchange, Response
@@ -126,8 +127,14 @@ class Front:
         self._soon.append(function)
         self._door.pull_trigger()
 
-    def begin(self, exchange: Exchange, channel: Channel) -> None:
-        """The wait between the halves: prepare (in the pool where heavy), submit, and answer when it is decided."""
+    def begin(self, exchange: Exchange | Errand, channel: Channel) -> None:
+        """The wait between the halves: prepare (in the pool where heavy), submit, and answer when it is decided.
+
+        What is for the supervisor goes there instead.
+        """
+        if isinstance(exchange, Errand):
+            exchange.begin(self.client, channel.answer)
+            return
         if not exchange.heavy:
             self._submit(exchange, channel)
             return

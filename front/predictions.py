@@ -1,39 +1,32 @@
-"""From a body to an exchange: which dialect function parses it, which renders it, and what a model says of itself.
+"""From a call to an exchange: how much may be read, how long it may take, and whether that is for the loop or the pool.
 
-Shared by the routes and by embedding; knows Bottle's request only by the few attributes it reads.
+Shared by the routes and by embedding; knows Bottle's request only by its environment.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import orjson
 
 from batching.client import Answer
 from batching.errors import NoWorker
 from front.catalog import Entry
-from front.exchange import STATUS, UNLOGGED, Exchange, Refusal, Tally, Waiting, code_of, request_id
+from front.encodings import decode, encode
+from front.exchange import UNLOGGED, Exchange, Tally, Waiting
+from front.halves import Response
 from front.recorder import Recorder
+from front.refusals import STATUS, Place, Refusal, code_of, request_id
 from front.settings import Settings
-from front.uploads import pictures
-from models.contract import Contract, Image
 from models.dialects import native
+from models.dialects.dialect import Call, Dialect, Request, nothing
 from models.errors import BadInput
-from models.images import decode
-from models.narrowing import is_classifier
 from models.schema import Compiled
-from models.tensors import Item
 
-if TYPE_CHECKING:
-    from bottle import BaseRequest
-
-
-Render = Callable[[Compiled, native.Request, list[list[np.ndarray]]], bytes]
+IDENTITY = "identity"
 EMBEDDED = "InferenceServer.predict"  # what the log calls the endpoint of calls that are no HTTP
-TOP_DEFAULT, TOP_MAX = 3, 1000
 # A larger body is parsed in the thread pool: at about 100 MB/s this is 0.2 ms of the loop's time.
 INLINE_BODY_BYTES = 16 * 1024
 
@@ -43,90 +36,49 @@ class Predictions:
 
     def __init__(self, settings: Settings, tally: Tally, recorder: Recorder | None) -> None:
         self._settings = settings
-        self._limits = _limits(settings)
         self._tally = tally
         self._recorder = recorder
 
     def exchange(
-        self, entry: Entry, route: str, body: bytes, render: Render, request: BaseRequest, request_id: str
+        self,
+        dialect: Dialect,
+        action: str,
+        entry: Entry,
+        route: str,
+        place: Place,
+        body: bytes,
+        environ: dict[str, Any],
+        query: Callable[[str], str | None],
+        request_id: str,
     ) -> Exchange:
-        """One for a JSON body of tensors. Raises NoWorker while the model's contract is unknown."""
-        compiled = ready(entry)
-        limits = self._limits
+        """One request to a model. Raises NoWorker while its contract is unknown, BadInput for a wrong time limit."""
+        contract = ready(entry).contract
+        # Decoding a picture takes from a tenth of a millisecond to half a second: never in the loop.
+        heavy = len(body) > INLINE_BODY_BYTES or (action == "classify" and contract.image is not None)
+        coding = environ.get("HTTP_CONTENT_ENCODING", IDENTITY)
+        wanted = environ.get("HTTP_ACCEPT_ENCODING")
+        finish = None
+        if wanted is not None or coding != IDENTITY:
+            finish = Compressed(coding, wanted, self._settings.max_body_bytes)
+            heavy = heavy or coding != IDENTITY
         return Exchange(
             entry,
             route,
             self._tally,
             self._recorder,
-            body=body,
-            parse=lambda body: native.parse(compiled, body, **limits),
-            render=lambda parsed, outputs: render(compiled, parsed, outputs),
+            dialect=dialect,
+            call=_call(self._settings, action, body, headers_of(environ), query),
+            place=place,
+            finish=finish,
             request_id=request_id,
-            timeout_s=self._timeout_s(request),
-            heavy=len(body) > INLINE_BODY_BYTES,
+            timeout_s=self._timeout_s(environ),
+            heavy=heavy,
         )
 
-    def classify(self, entry: Entry, route: str, body: bytes, request: BaseRequest, request_id: str) -> Exchange:
-        """One for pictures in any of their ways, or for the tensors of a classifier of vectors."""
-        compiled = ready(entry)
-        contract = compiled.contract
-        if not is_classifier(contract):
-            raise BadInput(f"model {contract.name} is not a classifier: it has neither labels nor an image input")
-        top = _top(request.query.get("top"))
-        content_type = request.environ.get("CONTENT_TYPE", "")
-        image = contract.image
-        # More could never be queued, and each costs some time before anything is known of it.
-        max_rows = min(contract.max_rows or self._settings.queue_rows, self._settings.queue_rows)
-
-        def parse(body: bytes) -> native.Request:
-            if image is not None:
-                limit = self._settings.max_json_bytes
-                found = pictures(body, content_type, max_json_bytes=limit, max_rows=max_rows)
-                if found is not None:
-                    return self._pixels(contract, image, *found)
-            return native.parse(compiled, body, **self._limits)
-
-        return Exchange(
-            entry,
-            route,
-            self._tally,
-            self._recorder,
-            body=body,
-            parse=parse,
-            render=lambda parsed, outputs: native.render_classify(compiled, parsed, outputs, top=top),
-            request_id=request_id,
-            timeout_s=self._timeout_s(request),
-            # Decoding a picture takes from a tenth of a millisecond to half a second: never in the loop.
-            heavy=image is not None or len(body) > INLINE_BODY_BYTES,
-        )
-
-    def describe(self, entry: Entry, base_url: str) -> dict[str, Any]:
-        """What GET /models says of one version."""
-        state = {"name": entry.name, "version": entry.version, "state": entry.state, "reason": entry.reason}
-        if entry.compiled is None:
-            return state
-        described = native.describe(entry.compiled, base_url=base_url)
-        if entry.compiled.contract.image is not None:
-            described["curl_picture"] = f"curl -F image=@picture.png {base_url}/classify/{entry.name}"
-        return {**state, **described, "batch_seconds": entry.costs}
-
-    def _pixels(self, contract: Contract, image: Image, encoded: list[bytes], as_instances: bool) -> native.Request:
-        flat = len(contract.inputs[0].shape) == 2
-        rows = []
-        for position, data in enumerate(encoded):
-            try:
-                pixels = decode(data, image, max_pixels=self._settings.max_image_pixels, squeeze=flat)
-            except BadInput as error:
-                error.path = f"/instances/{position}" if as_instances else "/image"
-                raise
-            rows.append(pixels)
-        item = Item((np.stack(rows),), range(len(rows)))
-        return native.Request((item,), len(rows), as_instances, pictures=encoded)
-
-    def _timeout_s(self, request: BaseRequest) -> float:
+    def _timeout_s(self, environ: dict[str, Any]) -> float:
         """The server's limit, or less where the client asks for less."""
         limit_ms = self._settings.predict_timeout_ms
-        asked = request.environ.get("HTTP_X_REQUEST_TIMEOUT_MS")
+        asked = environ.get("HTTP_X_REQUEST_TIMEOUT_MS")
         if asked is not None:
             if not (asked.isascii() and asked.isdigit() and int(asked[:9]) > 0 and len(asked) < 10):
                 raise BadInput("X-Request-Timeout-Ms must be a whole number of milliseconds above 0")
@@ -134,9 +86,47 @@ class Predictions:
         return limit_ms / 1000
 
 
-def _limits(settings: Settings) -> dict[str, int]:
-    """Of a JSON body; more rows than the queue holds could never be answered."""
-    return {"max_json_bytes": settings.max_json_bytes, "max_rows": settings.queue_rows}
+class Compressed:
+    """A body that came compressed, or an answer to somebody who takes it so; see front.exchange.Finish."""
+
+    def __init__(self, coding: str, wanted: str | None, max_bytes: int) -> None:
+        self._coding = coding
+        self._wanted = wanted
+        self._max_bytes = max_bytes
+
+    def decode(self, call: Call) -> Call:
+        return call._replace(body=decode(call.body, self._coding, self._max_bytes))
+
+    def encode(self, response: Response) -> Response:
+        if self._wanted is None:
+            return response
+        body, coding = encode(response.body, self._wanted)
+        if coding is None:
+            return response
+        headers = [*response.headers, ("Content-Encoding", coding), ("Vary", "Accept-Encoding")]
+        return Response(response.status, headers, body)
+
+
+def headers_of(environ: dict[str, Any]) -> Callable[[str], str | None]:
+    """A request's headers by their lower-case names."""
+
+    def header(name: str) -> str | None:
+        key = "CONTENT_TYPE" if name == "content-type" else f"HTTP_{name.upper().replace('-', '_')}"
+        found: str | None = environ.get(key)
+        return found
+
+    return header
+
+
+def _call(
+    settings: Settings,
+    action: str,
+    body: bytes,
+    header: Callable[[str], str | None],
+    query: Callable[[str], str | None],
+) -> Call:
+    """More rows than the queue holds could never be answered."""
+    return Call(action, body, header, settings.max_json_bytes, settings.queue_rows, settings.max_image_pixels, query)
 
 
 def ready(entry: Entry) -> Compiled:
@@ -151,13 +141,13 @@ def predict(
 ) -> Any:
     """InferenceServer.predict: the same parsing, batching, rendering and log without HTTP. Raises the errors."""
     started = time.monotonic()
-    entry = client.view.find(model, version)
+    entry = client.view.choose(model, version)
     id_ = request_id(None)
     encoded = orjson.dumps(body)
     waiting: Waiting = client
     try:
         compiled = ready(entry)
-        parsed = native.parse(compiled, encoded, **_limits(settings))
+        parsed: Request = native.parse(entry, _call(settings, "predict", encoded, nothing, nothing))
         items = [(len(item.rows), item.arrays) for item in parsed.items]
         outcomes = waiting.call(entry.target, items, started + settings.predict_timeout_ms / 1000)
         outputs = []
@@ -165,24 +155,17 @@ def predict(
             if not isinstance(outcome, Answer):
                 raise outcome
             outputs.append(outcome.outputs)
-        answer = native.render_predict(compiled, parsed, outputs)
+        answer = native.render(compiled, parsed, outputs).body
     except Exception as error:
         if recorder is not None:
             code = code_of(error)
-            recorder.failed(entry, EMBEDDED, id_, STATUS[code], code, time.monotonic() - started, body=encoded)
+            seconds = time.monotonic() - started
+            recorder.failed(entry, EMBEDDED, native.NAME, id_, STATUS[code], code, seconds, body=encoded)
         raise
     if recorder is not None:
         seconds = time.monotonic() - started
-        logged = recorder.answered(entry, EMBEDDED, id_, parsed, None, encoded, outcomes, answer, seconds)
+        logged = recorder.answered(entry, EMBEDDED, native.NAME, id_, parsed, None, encoded, outcomes, answer, seconds)
         if not logged and recorder.required:
             raise Refusal("NOT_READY", UNLOGGED)
     answered = orjson.loads(answer)
     return answered["predictions" if "predictions" in answered else "prediction"]
-
-
-def _top(text: str | None) -> int:
-    if text is None:
-        return TOP_DEFAULT
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= TOP_MAX):
-        raise BadInput(f"top must be a whole number from 1 to {TOP_MAX}")
-    return int(text)

@@ -15,9 +15,9 @@ from batching.counters import Counters
 from batching.life import exit_with_parent
 from front.catalog import cataloguer
 from front.door import connections_allowed
-from front.exchange import parser_error
 from front.loop import Front
 from front.recorder import open_journal
+from front.refusals import parser_error
 from front.settings import Settings
 from prediction_log.journal import Journal
 

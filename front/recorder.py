@@ -6,8 +6,6 @@ here can fail, hold up or change an answer.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -18,10 +16,13 @@ import orjson
 
 from batching.client import Answer, Outcome
 from batching.counters import Slot
+from front import captured
+from front.captured import Features
 from front.catalog import Entry
 from front.settings import Settings
 from models.contract import Contract
 from models.dialects import native
+from models.dialects.dialect import Request
 from models.forms import ROWS
 from models.schema import Compiled
 from prediction_log.journal import Journal
@@ -31,14 +32,6 @@ from prediction_log.spool import Spool
 log = logging.getLogger("inference.log")
 
 _RECORD_HEAD_BYTES = 4096  # more than everything in a record beside features and outputs
-
-
-class Features(NamedTuple):
-    """A request's inputs as the log keeps them. `truncated`: they were longer than the limit."""
-
-    kind: Captured
-    value: bytes = b""
-    truncated: bool = False
 
 
 class Way(NamedTuple):
@@ -70,13 +63,13 @@ class Recorder:
         self._slot = slot
         self._ways: dict[tuple[str, str, str, bool, str | None], Way] = {}
 
-    def features(self, entry: Entry, request: native.Request | None, body: bytes) -> Features:
+    def features(self, entry: Entry, dialect: str, request: Request | None, body: bytes) -> Features:
         """What is kept of a request's inputs; may take long where a large body must be hashed.
 
         request: None where the body was not understood.
         """
         try:
-            return self._features(entry, request, body)
+            return self._features(entry, dialect, request, body)
         except Exception:  # a log must not fail what it logs
             log.exception("inputs could not be captured")
             return Features(Captured.NOTHING)
@@ -85,8 +78,9 @@ class Recorder:
         self,
         entry: Entry,
         endpoint: str,
+        dialect: str,
         request_id: str,
-        request: native.Request,
+        request: Request,
         features: Features | None,
         body: bytes,
         outcomes: Sequence[Outcome],
@@ -94,7 +88,7 @@ class Recorder:
         total_s: float,
     ) -> bool:
         """Log an answer before it leaves; False when it could not be. `features`: None to capture them now."""
-        way = self._way(entry, endpoint, request.value_key, many=request.many)
+        way = self._way(entry, endpoint, dialect, request.value_key, many=request.many)
         # What a batch said of each item beside its outputs: microseconds queued and computed, its rows and number.
         items = tuple([one[1:] for one in outcomes if isinstance(one, Answer)])
         if len(body) <= way.whole and len(answer) <= way.whole and len(items) == 1 and features is None:
@@ -105,9 +99,11 @@ class Recorder:
         if fraction < 1 and random.random() >= fraction:  # noqa: S311 - a sample, no secret
             self._leave_out(200, request.count)
             return True
-        kind, value, truncated = features or self.features(entry, request, body)
+        kind, value, truncated = features or self.features(entry, dialect, request, body)
         outputs_are = Captured.BODY
         capture = self._capture_of(contract)
+        if dialect != native.NAME and capture != "none":
+            outputs_are, answer = self._outputs(entry, request, outcomes, answer, self._limit(capture, request.count))
         if len(answer) > self._limit(capture, request.count):
             outputs_are, answer, truncated = Captured.SHARED, b'{"bytes":%d}' % len(answer), True
         elif capture == "none":
@@ -121,7 +117,7 @@ class Recorder:
             fraction=fraction,
             truncated=truncated,
             items=items,
-            item_of_row=_item_of_row(request) if len(items) > 1 else (),
+            item_of_row=captured.item_of_row(request) if len(items) > 1 else (),
             features_are=kind,
             features=value,
             outputs_are=outputs_are,
@@ -132,6 +128,7 @@ class Recorder:
         self,
         entry: Entry,
         endpoint: str,
+        dialect: str,
         request_id: str,
         status: int,
         code: str,
@@ -146,10 +143,10 @@ class Recorder:
         if sample == 0 or (fraction < 1 and random.random() >= fraction):  # noqa: S311 - as above
             self._leave_out(status, 1)
             return True
-        kind, value, truncated = features or self.features(entry, None, body)
+        kind, value, truncated = features or self.features(entry, dialect, None, body)
         return self.journal.prediction(
             request_id,
-            subject=self._way(entry, endpoint, None, many=False).subject,
+            subject=self._way(entry, endpoint, dialect, None, many=False).subject,
             status=status,
             code=code,
             total_us=int(total_s * 1e6),
@@ -162,17 +159,28 @@ class Recorder:
     def _leave_out(self, status: int, rows: int) -> None:
         self._slot.counter("inference_log_rows_left_out_total", status=status).add(rows)
 
-    def _way(self, entry: Entry, endpoint: str, value_key: str | None, *, many: bool) -> Way:
+    def _outputs(
+        self, entry: Entry, request: Request, outcomes: Sequence[Outcome], answer: bytes, limit: int
+    ) -> tuple[Captured, bytes]:
+        """The rows of an answer whose body is not in the log's own form."""
+        values = [one.outputs for one in outcomes if isinstance(one, Answer)]
+        if captured.size_of(values) > limit:
+            return Captured.SHARED, b'{"bytes":%d}' % len(answer)
+        tensors = entry.compiled_for(request.signature).contract.outputs
+        return Captured.ROWS, captured.outputs(tensors, request, values)
+
+    def _way(self, entry: Entry, endpoint: str, dialect: str, value_key: str | None, *, many: bool) -> Way:
         """Made once for each contract."""
         key = (entry.name, entry.version, endpoint, many, value_key)
         way = self._ways.get(key)
         if way is not None and way.compiled is entry.compiled:
             return way
-        told = {"model": entry.name, "version": entry.version, "dialect": "native", "endpoint": endpoint}
+        told = {"model": entry.name, "version": entry.version, "dialect": dialect, "endpoint": endpoint}
         subject = orjson.dumps({**told, "rows": ROWS if many else None, "value": value_key})
         contract = entry.contract
         plain = (
             contract is not None
+            and dialect == native.NAME
             and not contract.log.omit
             and self._capture_of(contract) in ("auto", "full")
             and self._fraction_of(contract) == 1
@@ -189,7 +197,7 @@ class Recorder:
     def _limit(self, capture: str, rows: int) -> int:
         return self._half if capture == "full" else min(self._value_bytes * rows, self._half)
 
-    def _features(self, entry: Entry, request: native.Request | None, body: bytes) -> Features:
+    def _features(self, entry: Entry, dialect: str, request: Request | None, body: bytes) -> Features:
         contract = entry.contract
         capture = self._capture_of(contract)
         if capture == "none" or not body or (contract is None and request is None):
@@ -197,18 +205,41 @@ class Recorder:
         rows = request.count if request else 1
         limit = self._limit(capture, rows)
         if request and request.pictures:
-            return _pictures(request, limit if capture == "full" else 0)
+            return captured.pictures(request, limit if capture == "full" else 0)
+        if dialect != native.NAME:
+            return self._foreign(entry, request, body, capture, limit)
         if contract is not None and contract.log.omit:
             # Of a body that was not understood nobody knows where in it the omitted fields are.
             if request is None or capture == "hash":
                 return Features(Captured.NOTHING)
-            kept = _without(contract, request, body)
-            return Features(Captured.ROWS, kept) if len(kept) <= limit else _digest(kept, request, truncated=True)
-        if request is None and (not _is_text(body) or (contract is not None and contract.image and capture == "auto")):
-            return _digest(body, None, truncated=False)  # a picture, perhaps; in any case nothing to read
+            kept = captured.without(contract, request, body)
+            return (
+                Features(Captured.ROWS, kept) if len(kept) <= limit else captured.digest(kept, request, truncated=True)
+            )
+        if request is None and (
+            not captured.is_text(body) or (contract is not None and contract.image and capture == "auto")
+        ):
+            return captured.digest(body, None, truncated=False)  # a picture, perhaps; in any case nothing to read
         if capture == "hash" or len(body) > limit:
-            return _digest(body, request, truncated=capture != "hash")
+            return captured.digest(body, request, truncated=capture != "hash")
         return Features(Captured.BODY, body)
+
+    def _foreign(self, entry: Entry, request: Request | None, body: bytes, capture: str, limit: int) -> Features:
+        """Of a dialect whose bodies the log does not read: the rows that were understood, else a digest."""
+        contract = entry.contract
+        if request is None or contract is None:
+            return (
+                Features(Captured.NOTHING)
+                if contract and contract.log.omit
+                else captured.digest(body, None, truncated=False)
+            )
+        tensors = entry.compiled_for(request.signature).contract.inputs
+        is_long = captured.size_of([item.arrays for item in request.items]) > limit
+        if capture == "hash" or is_long:
+            return (
+                Features(Captured.NOTHING) if contract.log.omit else captured.digest(body, request, truncated=is_long)
+            )
+        return Features(Captured.ROWS, captured.inputs(contract, tensors, request))
 
 
 def open_journal(
@@ -228,60 +259,3 @@ def open_journal(
 
     made = Spool(Path(spool["folder"]), max_bytes=spool["max_bytes"], sync=spool["sync"], on_condition=tell)
     return Journal(made, written.add, dropped.add)
-
-
-def _is_text(body: bytes) -> bool:
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _item_of_row(request: native.Request) -> tuple[int, ...]:
-    """Which item each row of the request was in."""
-    places = [0] * request.count
-    for index, item in enumerate(request.items):
-        for row in item.rows:
-            places[row] = index
-    return tuple(places)
-
-
-def _digest(body: bytes, request: native.Request | None, *, truncated: bool) -> Features:
-    """One value for all rows: which bytes they came in, and the shapes of the tensors in them."""
-    value: dict[str, Any] = {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)}
-    if request is not None:
-        value["shape"] = [list(array.shape) for array in request.items[0].arrays]
-    return Features(Captured.SHARED, orjson.dumps(value), truncated)
-
-
-def _pictures(request: native.Request, limit: int) -> Features:
-    """Each picture by its digest, or itself where the limit allows."""
-    if 0 < sum(map(len, request.pictures)) * 4 // 3 + 100 * request.count <= limit:
-        whole = [{"image": base64.b64encode(picture).decode()} for picture in request.pictures]
-        return Features(Captured.ROWS, orjson.dumps(whole))
-    shape = list(request.items[0].arrays[0].shape[1:])
-    digests = [
-        {"sha256": hashlib.sha256(picture).hexdigest(), "bytes": len(picture), "shape": shape}
-        for picture in request.pictures
-    ]
-    return Features(Captured.ROWS, orjson.dumps(digests), truncated=limit > 0)
-
-
-def _without(contract: Contract, request: native.Request, body: bytes) -> bytes:
-    """The rows as JSON with null for what must never be written, by name or by its place in a vector."""
-    value = orjson.loads(body)
-    rows = value[ROWS] if request.many else [value]
-    if request.value_key is not None:
-        rows = [row[request.value_key] for row in rows]
-    omit = frozenset(contract.log.omit)
-    hidden = [field.name in omit for field in contract.fields]
-
-    def keep(row: Any) -> Any:
-        if type(row) is dict:
-            return {key: None if key in omit else inner for key, inner in row.items()}
-        if type(row) is list and len(row) == len(hidden):
-            return [None if hide else inner for hide, inner in zip(hidden, row, strict=True)]
-        return None  # the row is the value of the omitted field or input itself
-
-    return orjson.dumps([keep(row) for row in rows])

@@ -50,7 +50,7 @@ _EXPOSED = ("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
 class Verdict(NamedTuple):
     """What is to become of a request.
 
-    code, message: of the refusal (front.exchange.STATUS); code is None where the request may pass.
+    code, message: of the refusal (front.refusals.STATUS); code is None where the request may pass.
     headers: go with the answer whatever it is. is_answer: they are the whole answer, to a preflight.
     """
 

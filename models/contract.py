@@ -13,6 +13,12 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 FLOATS = ("float16", "float32", "float64")
 DTYPES = ("bool", *INTEGERS, *FLOATS, "string")
 
+# What a SavedModel's signature does, in TensorFlow Serving's words.
+METHOD_PREDICT = "tensorflow/serving/predict"
+METHOD_CLASSIFY = "tensorflow/serving/classify"
+METHOD_REGRESS = "tensorflow/serving/regress"
+USUAL_SIGNATURE = "serving_default"
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -75,6 +81,17 @@ class LogRules:
 
 
 @dataclass(frozen=True)
+class GraphNames:
+    """What a SavedModel's graph calls the inputs and outputs, in the contract's order, such as "serving_default_x:0".
+
+    Empty where the model has no such names.
+    """
+
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Contract:
     """Everything a front must know of one version of one model.
 
@@ -84,6 +101,8 @@ class Contract:
     routes: extra routes that belong to this model, such as "/advanced_predict".
     null_for_nan: a non-finite output is sent as null instead of failing the request.
     max_rows: rows in one call at the most, None for no bound (a fixed batch dimension is the runtime's own affair).
+    signature: which of a SavedModel's this is of. aliases: other names of the same one.
+    method: what it does: one of the METHOD_… here, or whatever its maker wrote.
     """
 
     name: str
@@ -101,6 +120,10 @@ class Contract:
     isolate: bool = False
     max_rows: int | None = None
     log: LogRules = LogRules()
+    signature: str = USUAL_SIGNATURE
+    aliases: tuple[str, ...] = ()
+    method: str = METHOD_PREDICT
+    graph_names: GraphNames = GraphNames()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-safe dictionary; `from_json` gives an equal contract back."""
@@ -116,6 +139,8 @@ class Contract:
         values["examples"] = tuple(Example(**e) for e in data["examples"])
         values["labels"] = tuple(data["labels"])
         values["routes"] = tuple(data["routes"])
+        values["aliases"] = tuple(data["aliases"])
+        values["graph_names"] = GraphNames(**{key: tuple(names) for key, names in data["graph_names"].items()})
         values["log"] = LogRules(**{**data["log"], "omit": tuple(data["log"]["omit"])})
         values["image"] = Image(**data["image"]) if data["image"] else None
         return cls(**values)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -120,10 +121,14 @@ class LoadedModel:
     """One version of one model, ready to run.
 
     description: the contract as JSON. max_rows: rows in one call at the most, None for no bound.
+    others: the model's further signatures by name, each to be warmed up and run like this one.
     """
 
-    def __init__(self, graph: Graph, contract: Contract) -> None:
+    def __init__(
+        self, graph: Graph, contract: Contract, others: Mapping[str, LoadedModel] = MappingProxyType({})
+    ) -> None:
         self.description = contract.to_json()
+        self.others = others
         self.max_rows = contract.max_rows
         self._graph = graph
         self._forms = [(list(map(_expected, graph.inputs)), graph.function)]

@@ -11,14 +11,18 @@ import logging
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
+from models.contract import METHOD_CLASSIFY, METHOD_PREDICT, METHOD_REGRESS, USUAL_SIGNATURE
 from models.errors import LoadError
+from models.signatures import Signature, signatures_of
 
 log = logging.getLogger("inference.models")
 
@@ -54,6 +58,7 @@ class Program:
     output_names: of outputs that come without a name of their own; empty where nobody named them.
     owner: holds the variables, and must live as long as the program.
     any_rows: a fixed row dimension may be an accident: Keras notes the size of the first batch a model was fed.
+    signature: what the SavedModel says of it. others: makes the program of each further signature, by its name.
     """
 
     inputs: tuple[Input, ...]
@@ -61,6 +66,8 @@ class Program:
     output_names: tuple[str, ...]
     owner: Any
     any_rows: bool = False
+    signature: Signature = field(default_factory=Signature)
+    others: Mapping[str, Callable[[], Program]] = field(default_factory=dict)
 
 
 def load_program(path: Path, kind: str, signature: str | None = None) -> Program:
@@ -68,7 +75,10 @@ def load_program(path: Path, kind: str, signature: str | None = None) -> Program
 
     Raises LoadError where its inputs cannot be served, and whatever Keras and TensorFlow raise: see `explain`.
     """
-    program = _saved_model(path, signature) if kind == "saved_model" else _keras_model(path)
+    return _saved_model(path, signature) if kind == "saved_model" else _checked(_keras_model(path))
+
+
+def _checked(program: Program) -> Program:
     if not program.inputs:
         raise LoadError("the model takes no inputs")
     for one in program.inputs:
@@ -148,26 +158,49 @@ def _layers(model: Any) -> Iterator[Any]:
 
 
 def _saved_model(path: Path, wanted: str | None) -> Program:
-    loaded = tf.saved_model.load(str(path))
+    meta_graph, tags = _meta_graph(path)
+    loaded = tf.saved_model.load(str(path), tags)
     signatures = dict(loaded.signatures)
     functions = {name: getattr(loaded, name) for name in dir(loaded) if _is_function(loaded, name)}
     if wanted is not None and wanted not in {*signatures, *functions}:
         raise LoadError(f"it has no signature {wanted!r}; there are: {', '.join([*signatures, *functions])[:200]}")
-    name = wanted or _usual(signatures, "serving_default", "signature")
+    methods = {name: meta_graph.signature_def[name].method_name for name in signatures}
+    predicting = [name for name, method in methods.items() if method == METHOD_PREDICT]
+    only = predicting[0] if len(predicting) == 1 else None
+    name = wanted or (only if USUAL_SIGNATURE not in signatures else None) or _usual(signatures)
+    known = signatures_of(meta_graph, signatures, name)
+
+    def program(signature: Signature) -> Program:
+        function = signatures[signature.name]
+        _refuse_disguised(function, functions.values())
+        return _checked(replace(_from_signature(function, signature.method, loaded), signature=signature))
+
+    others = {one.name: partial(program, one) for one in known if one.name != name}
     if name in signatures:
-        _refuse_disguised(signatures[name], functions.values())
-        return _from_signature(signatures[name], loaded)
+        return replace(program(known[0]), others=others)
     name = wanted or _usual(functions, "__call__", "function")
     if name is None:
         raise LoadError("it has no signature and no function that could be called")
-    return _from_function(functions[name].concrete_functions, loaded)
+    function = _from_function(functions[name].concrete_functions, loaded)
+    return _checked(replace(function, signature=Signature(wanted or USUAL_SIGNATURE), others=others))
+
+
+def _meta_graph(path: Path) -> tuple[Any, list[str] | None]:
+    """The graph to serve, and its tags where they are needed to tell it from others (one for a GPU, say)."""
+    graphs = list(parse_saved_model(str(path)).meta_graphs)
+    plain = [graph for graph in graphs if list(graph.meta_info_def.tags) == [tf.saved_model.SERVING]]
+    if len(graphs) > 1 and plain:
+        return plain[0], [tf.saved_model.SERVING]
+    if not graphs:
+        raise LoadError("its saved_model.pb has no graph to serve")
+    return graphs[0], None
 
 
 def _is_function(loaded: Any, name: str) -> bool:
     return isinstance(getattr(getattr(loaded, name, None), "concrete_functions", None), list)
 
 
-def _usual(choices: Mapping[str, Any], usual: str, what: str) -> str | None:
+def _usual(choices: Mapping[str, Any], usual: str = USUAL_SIGNATURE, what: str = "signature") -> str | None:
     """The usual one, or the only one; None when there is none. Raises LoadError when it would be a guess."""
     if usual in choices or len(choices) < 2:
         return usual if usual in choices else next(iter(choices), None)
@@ -188,17 +221,34 @@ def _refuse_disguised(signature: Any, functions: Iterable[Any]) -> None:
                 raise LoadError("it takes a sparse or ragged tensor")
 
 
-def _from_signature(function: Any, owner: Any) -> Program:
+def _from_signature(function: Any, method: str, owner: Any) -> Program:
     """Signatures take and give dictionaries, whose order on disk means nothing: sorted by name."""
     _, specs = function.structured_input_signature
     names = sorted(specs)
-    inputs = tuple(Input(name, specs[name]) for name in names)
+    inputs = tuple(Input(name, _with_rank(specs[name])) for name in names)
 
     def call(*rows: Any) -> Any:
         outputs = function(**dict(zip(names, rows, strict=True)))
-        return dict(sorted(outputs.items()))
+        return {name: _with_rows(outputs[name], method, rows[0]) for name in sorted(outputs)}
 
     return Program(inputs, call, (), owner)
+
+
+def _with_rank(spec: Any) -> tf.TensorSpec:
+    """TensorFlow 1 let a placeholder of strings have no rank at all: then each row is one string (a tf.Example)."""
+    if not isinstance(spec, tf.TensorSpec):
+        raise LoadError("it takes a sparse or ragged tensor")
+    if spec.dtype == tf.string and spec.shape.rank is None:
+        return tf.TensorSpec((None,), tf.string, spec.name)
+    return spec
+
+
+def _with_rows(output: Any, method: str, rows: Any) -> Any:
+    """An output of unknown rank has the one that its method calls for: [n] of a regression, [n, k] of classes."""
+    if not tf.is_tensor(output) or output.shape.rank is not None or method not in (METHOD_CLASSIFY, METHOD_REGRESS):
+        return output
+    count = tf.shape(rows)[0]
+    return tf.reshape(output, [count] if method == METHOD_REGRESS else [count, -1])
 
 
 def _from_function(traces: Sequence[Any], owner: Any) -> Program:

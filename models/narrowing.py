@@ -47,6 +47,29 @@ def narrow(contract: Contract, user: Mapping[str, Any]) -> Contract:
     return contract
 
 
+def narrow_other(other: Contract, usual: Contract) -> Contract:
+    """The contract of a model's further signature, with what the usual one's (narrowed) says of the whole model.
+
+    What it says of inputs and outputs holds where they are the same. What the log must not hold of the usual inputs
+    may hide anywhere in others, so of those it holds nothing.
+    """
+    alike = replace(
+        other,
+        description=usual.description,
+        null_for_nan=usual.null_for_nan,
+        isolate=usual.isolate,
+        max_rows=usual.max_rows,
+        log=usual.log,
+    )
+    if other.outputs == usual.outputs:
+        alike = replace(alike, labels=usual.labels)
+    if other.inputs == usual.inputs:
+        return replace(alike, fields=usual.fields, request_schema=usual.request_schema)
+    if usual.log.omit:
+        return replace(alike, log=replace(usual.log, omit=tuple(tensor.name for tensor in other.inputs)))
+    return alike
+
+
 def derive_image(contract: Contract) -> Image | None:
     """How pictures reach a model that is evidently an image classifier, None for any other; pixels become 0..1.
 

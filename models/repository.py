@@ -13,6 +13,7 @@ Layouts below a folder of models (TensorFlow Serving's, and single files):
 
 A contract is `contract.json` in the version's folder, else in the model's folder, and for a single file
 `name.contract.json` beside it. Hidden files and folders are ignored, and so are other files in a folder of models.
+Where that folder holds a `models.config`, the models are those it names (models.serving_config).
 Everything is resolved: what a symbolic link would fetch from outside the folder of models is refused.
 """
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -29,8 +30,12 @@ from typing import Any, Literal
 
 from models.contract_file import read_contract
 from models.errors import LoadError
+from models.fingerprint import digest
+from models.serving_config import FILE as CONFIG
+from models.serving_config import Served, read_config
 
 Kind = Literal["keras", "h5", "saved_model"]
+Layout = Literal["models", "model", "version", "file"]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 VERSION = re.compile(r"[0-9]{1,18}")
@@ -51,6 +56,7 @@ class ModelReference:
     path: absolute; the .keras or .h5 file, or the SavedModel's folder (of a refused one perhaps just where it lies).
     isolate: its contract asks for a worker of its own.
     refusal: why it cannot be served, safe to show; None when nothing is known against it.
+    digest: another one whenever its files or its contract have changed.
     """
 
     name: str
@@ -60,6 +66,7 @@ class ModelReference:
     contract_path: str | None = None
     isolate: bool = False
     refusal: str | None = None
+    digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-safe dictionary; `from_json` gives an equal reference back."""
@@ -71,19 +78,139 @@ class ModelReference:
         return cls(**data)
 
 
+class Repository:
+    """Where models are looked for: a folder of them, or one that the operator named; each look goes by what is there.
+
+    An entry is a place where a model may be. path: as it was named, so that a link may be led elsewhere later.
+    """
+
+    def __init__(self, path: Path, layout: Layout, *, allow_h5: bool = False) -> None:
+        self._named = Path.cwd() / path
+        self._layout = layout
+        self._allow_h5 = allow_h5
+
+    @classmethod
+    def folder(cls, path: Path, *, allow_h5: bool = False) -> Repository:
+        """A folder of models. Raises LoadError when there is no such folder."""
+        if not _existing(path).is_dir():
+            raise LoadError(f"{_existing(path).name} is not a folder of models")
+        return cls(path, "models", allow_h5=allow_h5)
+
+    @classmethod
+    def named(cls, path: Path, *, allow_h5: bool = False) -> Repository:
+        """What lies at `path`: a .keras or .h5 file, a SavedModel, a version, a folder of versions or of models.
+
+        Raises LoadError when nothing is there.
+        """
+        if path.name == "saved_model.pb":
+            path = path.parent
+        resolved = _existing(path)
+        place = _Place(resolved, allow_h5=allow_h5)
+        layout: Layout = "models"
+        if resolved.is_file():
+            layout = "file"
+        elif VERSION.fullmatch(resolved.name) and (place.is_saved_model(resolved) or len(place.files(resolved)) == 1):
+            layout = "version"
+        elif place.is_saved_model(resolved) or place.versions(resolved):
+            layout = "model"
+        return cls(path, layout, allow_h5=allow_h5)
+
+    @property
+    def root(self) -> Path:
+        """The folder without which nothing can be said of any model."""
+        if self._layout == "file":
+            return self._named.parent.resolve()
+        resolved = _real(self._named)
+        return resolved.parent if self._layout == "version" else resolved
+
+    @property
+    def has_many(self) -> bool:
+        """Whether it is a folder of models, whose entries come and go."""
+        return self._layout == "models"
+
+    @property
+    def beside(self) -> Path:
+        """The folder for what has to lie near the models and is none."""
+        root = self.root
+        return root.parent if _Place.is_saved_model(root) else root
+
+    def config(self) -> dict[str, Served] | None:
+        """What a models.config says, None where there is none. Raises LoadError when it is wrong."""
+        path = self.root / CONFIG
+        return read_config(path) if self.has_many and path.is_file() else None
+
+    def entries(self, base_paths: Mapping[str, str] | None = None) -> dict[str, Path]:
+        """The entries by what they are called here; all that are there, or those of a models.config by model."""
+        if not self.has_many:
+            return {self._named.name: self._named}
+        if base_paths is not None:
+            return {name: self._configured(path) for name, path in base_paths.items()}
+        return {entry.name: entry for entry in _visible(self.root) if entry.suffix in _KINDS or _is_folder(entry)}
+
+    def _configured(self, base_path: str) -> Path:
+        """The folder meant by a path that may be another machine's."""
+        root = self.root
+        path = _real(root / base_path)
+        return path if path.is_dir() and path.is_relative_to(root) and path != root else root / Path(base_path).name
+
+    def parts(self, path: Path) -> list[Path]:
+        """The files and folders that an entry is read from."""
+        if self._layout == "version":
+            return [path, path.parent / "contract.json"]
+        return [path, path.with_name(f"{path.stem}.contract.json")] if path.suffix in _KINDS else [path]
+
+    def read(self, name: str, path: Path) -> list[ModelReference]:
+        """The versions at an entry, in any order; none where nothing is left of it."""
+        if self._layout == "models":
+            return _Place(self.root, allow_h5=self._allow_h5).references(path, name)
+        try:
+            return self._lone(path)
+        except OSError as error:
+            return [ModelReference(_tidy(path.stem), "1", str(path), "saved_model", refusal=_unreadable(error))]
+
+    def _lone(self, path: Path) -> list[ModelReference]:
+        resolved = _real(path)
+        if not resolved.exists():
+            return []
+        if self._layout == "file":
+            # The operator named this very file, so a link may lead to it from anywhere; the contract lies beside it.
+            place = _Place(resolved.parent, path.parent.resolve(), allow_h5=self._allow_h5)
+            return [place.file(resolved, _tidy(path.stem), path.with_name(f"{path.stem}.contract.json"))]
+        if self._layout == "version":
+            model = resolved.parent
+            return [_Place(model, allow_h5=self._allow_h5).version(resolved, model, _tidy(model.name), resolved.name)]
+        name = resolved.name if path.name in ("", "..") else path.name
+        return list(_Place(resolved, allow_h5=self._allow_h5).model(resolved, _tidy(name)))
+
+    def all(self) -> list[ModelReference]:
+        """Every version of every model, by name and ascending version. Raises LoadError for a wrong models.config."""
+        config = self.config()
+        base_paths = None if config is None else {name: one.base_path for name, one in config.items()}
+        return merged(one for name, path in self.entries(base_paths).items() for one in self.read(name, path))
+
+
 def find(
     model_path: str | None = None, model_dir: str | None = None, *, allow_h5: bool = False
 ) -> list[ModelReference]:
-    """What there is to serve: at `model_path`, else in `model_dir`, else where the scripts of this project put models.
+    """What there is to serve `at` these places. Refused ones are among them, with their reason. Raises LoadError."""
+    return at(model_path, model_dir, allow_h5=allow_h5).all()
 
-    Refused ones are among them, with their reason. Raises LoadError when there is nothing at all.
+
+def at(model_path: str | None = None, model_dir: str | None = None, *, allow_h5: bool = False) -> Repository:
+    """Where to look: at `model_path`, else in `model_dir`, else where the scripts of this project put models.
+
+    Raises LoadError when there is nothing at all.
     """
     if model_path:
-        return single(Path(model_path), allow_h5=allow_h5)
-    if model_dir:
-        return _some(scan(Path(model_dir), allow_h5=allow_h5), Path(model_dir))
-    saved = scan(DEFAULT_FOLDER, allow_h5=allow_h5) if DEFAULT_FOLDER.is_dir() else []
-    return saved or single(DEFAULT_FILE, allow_h5=allow_h5)
+        found = Repository.named(Path(model_path), allow_h5=allow_h5)
+    elif model_dir:
+        found = Repository.folder(Path(model_dir), allow_h5=allow_h5)
+    elif DEFAULT_FOLDER.is_dir() and scan(DEFAULT_FOLDER, allow_h5=allow_h5):
+        found = Repository.folder(DEFAULT_FOLDER, allow_h5=allow_h5)
+    else:
+        found = Repository.named(DEFAULT_FILE, allow_h5=allow_h5)
+    _some(found.all(), found.root)
+    return found
 
 
 def scan(root: Path, *, allow_h5: bool = False) -> list[ModelReference]:
@@ -91,12 +218,7 @@ def scan(root: Path, *, allow_h5: bool = False) -> list[ModelReference]:
 
     Raises LoadError when there is no such folder.
     """
-    root = _existing(root)
-    if not root.is_dir():
-        raise LoadError(f"{root.name} is not a folder of models")
-    place = _Place(root, allow_h5=allow_h5)
-    found = [reference for entry in _visible(root) for reference in place.references(entry)]
-    return _without_twins(sorted(found, key=lambda one: (one.name, int(one.version), one.version)))
+    return Repository.folder(root, allow_h5=allow_h5).all()
 
 
 def single(path: Path, *, allow_h5: bool = False) -> list[ModelReference]:
@@ -105,23 +227,7 @@ def single(path: Path, *, allow_h5: bool = False) -> list[ModelReference]:
     The model's name is the file's stem or the folder's name, in the allowed letters. Raises LoadError when nothing is
     there.
     """
-    if path.name == "saved_model.pb":
-        path = path.parent
-    resolved = _existing(path)
-    named = Path.cwd() / path
-    if resolved.is_file():
-        # The operator named this very file, so a link may lead to it from anywhere; the contract lies beside the link.
-        place = _Place(resolved.parent, named.parent.resolve(), allow_h5=allow_h5)
-        return [place.file(resolved, _tidy(named.stem), named.with_name(f"{named.stem}.contract.json"))]
-    place = _Place(resolved, allow_h5=allow_h5)
-    if VERSION.fullmatch(resolved.name) and (place.is_saved_model(resolved) or len(place.files(resolved)) == 1):
-        model = resolved.parent
-        return [_Place(model, allow_h5=allow_h5).version(resolved, model, _tidy(model.name), resolved.name)]
-    if place.is_saved_model(resolved) or place.versions(resolved):
-        return _without_twins(
-            list(place.model(resolved, _tidy(resolved.name if path.name in ("", "..") else path.name)))
-        )
-    return _some(scan(resolved, allow_h5=allow_h5), path)
+    return _some(Repository.named(path, allow_h5=allow_h5).all(), path)
 
 
 class _Place:
@@ -131,18 +237,19 @@ class _Place:
         self.roots = roots
         self.allow_h5 = allow_h5
 
-    def references(self, path: Path) -> list[ModelReference]:
+    def references(self, path: Path, name: str) -> list[ModelReference]:
         """Those of one entry of a folder of models; none for what has nothing to do with models."""
         try:
-            return list(self._entry(path))
+            return list(self._entry(path, name))
         except OSError as error:
             return [ModelReference(path.stem, "1", str(path), "saved_model", refusal=_unreadable(error))]
 
-    def _entry(self, path: Path) -> Iterator[ModelReference]:
+    def _entry(self, path: Path, name: str) -> Iterator[ModelReference]:
         if path.suffix in _KINDS and not path.is_dir():
-            yield self.file(path, path.stem, path.with_name(f"{path.stem}.contract.json"))
+            if path.exists() or path.is_symlink():
+                yield self.file(path, path.stem, path.with_name(f"{path.stem}.contract.json"))
         elif path.is_dir():
-            yield from self.model(path, path.name)
+            yield from self.model(path, name)
 
     def file(self, path: Path, name: str, contract: Path) -> ModelReference:
         reference = ModelReference(name, "1", str(path), _KINDS.get(path.suffix, "keras"))
@@ -194,6 +301,7 @@ class _Place:
             reference,
             path=str(path),
             contract_path=None if resolved_contract is None else str(resolved_contract),
+            digest=digest(path, resolved_contract),
         )
         refusal = self._name_fault(reference) or _guarded(lambda: self._escape(path, resolved_contract))
         refusal = refusal or self._h5_fault(reference) or _guarded(fault)
@@ -255,16 +363,26 @@ def _visible(folder: Path) -> list[Path]:
         return []
 
 
+def _is_folder(path: Path) -> bool:
+    """Or may be one, for all we are allowed to see."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return True
+
+
 def _tidy(stem: str) -> str:
     """A stem in the allowed letters: a lone model is served under its own name, and `My Model.keras` is one."""
     return re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:64] or "model"
 
 
-def _without_twins(found: list[ModelReference]) -> list[ModelReference]:
-    """Refuse all but the first of a name and version: `dummy.keras` beside `dummy/1`, or `01` beside `1`."""
+def merged(found: Iterable[ModelReference]) -> list[ModelReference]:
+    """By name and ascending version, all but the first of a name and version refused: `dummy.keras` beside `dummy/1`,
+    or `01` beside `1`.
+    """
     seen: set[tuple[str, int]] = set()
     result = []
-    for one in found:
+    for one in sorted(found, key=lambda one: (one.name, int(one.version), one.version)):
         key = one.name, int(one.version)
         twin = key in seen and one.refusal is None
         result.append(replace(one, refusal="another model has the same name and version") if twin else one)

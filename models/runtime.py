@@ -1,7 +1,8 @@
 """The way into TensorFlow: `load` gives a model that is ready to run. For a worker's process, which it sets up.
 
-Owns the order of loading: contract file, model, compilation, narrowed contract. Importing this module is cheap;
-TensorFlow comes with the first `load`, and with it models.loading and models.execution, which do the work.
+Owns the order of loading: contract file, model, compilation, narrowed contract, further signatures. Importing this
+module is cheap; TensorFlow comes with the first `load`, and with it models.loading and models.execution, which do the
+work.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from models.contract import Contract
+from models.contract import Contract, GraphNames
 from models.contract_file import read_contract
 from models.errors import LoadError
 from models.repository import ModelReference
 
 if TYPE_CHECKING:
-    from models.execution import LoadedModel
+    from models.execution import Graph, LoadedModel
+    from models.loading import Program
 
 log = logging.getLogger("inference.models")
 
 # Below, a crafted .keras file reads any file or runs code (CVE-2026-1462, CVE-2026-12480).
 OLDEST_KERAS = (3, 14, 1)
+# Beside the usual one; the list of a model that has more is cut.
+MAX_OTHER_SIGNATURES = 15
 
 
 def load(reference: dict[str, Any], options: dict[str, Any]) -> LoadedModel:
@@ -53,16 +57,55 @@ def load(reference: dict[str, Any], options: dict[str, Any]) -> LoadedModel:
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            graph = execution.Graph(_program(which, signature))
+            program = _program(which, signature)
+            graph = execution.Graph(program)
+            contract = narrow(_contract(which, graph), user)
+            others = _others(which, program, contract)
         for warning in caught:
             log.info("%s version %s: %s", which.name, which.version, warning.message)
-        contract = narrow(Contract(which.name, which.version, graph.inputs, graph.outputs), user)
         if contract.image is None:
             contract = replace(contract, image=derive_image(contract))
-        return execution.LoadedModel(graph, contract)
+        return execution.LoadedModel(graph, contract, others)
     except LoadError as error:
         log.warning("%s version %s cannot be served: %s", which.name, which.version, error.reason)
         raise
+
+
+def _contract(which: ModelReference, graph: Graph) -> Contract:
+    """What the model itself says, as yet without the user's word."""
+    signature = graph.program.signature
+    return Contract(
+        which.name,
+        which.version,
+        graph.inputs,
+        graph.outputs,
+        signature=signature.name,
+        aliases=signature.aliases,
+        method=signature.method,
+        graph_names=GraphNames(
+            tuple(signature.inputs[one.name] for one in graph.inputs if signature.inputs),
+            tuple(signature.outputs[one.name] for one in graph.outputs if signature.outputs),
+        ),
+    )
+
+
+def _others(which: ModelReference, program: Program, usual: Contract) -> dict[str, LoadedModel]:
+    """The model's further signatures. One that cannot be served is left out: the model can do without it."""
+    from models import execution
+    from models.narrowing import narrow_other
+
+    found = {}
+    for name in list(program.others)[:MAX_OTHER_SIGNATURES]:
+        try:
+            graph = execution.Graph(program.others[name]())
+            found[name] = execution.LoadedModel(graph, narrow_other(_contract(which, graph), usual))
+        except LoadError as error:
+            log.warning("%s version %s: signature %s is left out: %s", which.name, which.version, name, error.reason)
+        except Exception:
+            log.exception("%s version %s: signature %s is left out", which.name, which.version, name)
+    if left := ", ".join(list(program.others)[MAX_OTHER_SIGNATURES:]):
+        log.warning("%s version %s: too many signatures, left out: %s", which.name, which.version, left[:500])
+    return found
 
 
 def import_tensorflow(intra_op_threads: int | None = None) -> None:

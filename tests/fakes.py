@@ -56,6 +56,7 @@ class Fake:
             self.contract = narrow(self.contract, reference["narrow"])
         self.description = self.contract.to_json()
         self.max_rows: int | None = reference.get("max_rows")
+        self.others: dict[str, Fake] = {}
         self.calls = 0
         self.call_rows: list[int] = []
         self._leaked: list[bytes] = []

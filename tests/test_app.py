@@ -17,7 +17,7 @@ from webtest import TestApp, TestResponse
 from batching.blocking import BlockingClient
 from batching.control import ControlChannel
 from front.catalog import cataloguer
-from front.exchange import STATUS
+from front.refusals import STATUS
 from inference_server import Settings, create_app
 from tests.fakes import POISON
 from tests.harness import SOON_S, Gate, gate, supervised

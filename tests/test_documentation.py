@@ -8,7 +8,7 @@ import pytest
 
 from batching.families import METRICS
 from commands import serve
-from front.exchange import MESSAGES, STATUS
+from front.refusals import MESSAGES, STATUS
 from front.settings import Settings
 from prediction_log.table import COLUMNS
 from tests.harness import ROOT

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from models.errors import BadInput
 from models.schema import Compiled
 from models.tensors import Array, Item
 
@@ -34,11 +35,15 @@ class Route(NamedTuple):
     key: str = PREDICT
 
 
+def nothing(name: str) -> None:
+    """No header, no query."""
+
+
 class Call(NamedTuple):
     """A request to a model, as it arrived.
 
-    body: without its Content-Encoding. header: a header's value by its lower-case name, None where there is none.
-    max_json_bytes, max_rows: more of either is refused.
+    body: without its Content-Encoding. header: a header's value by its lower-case name, None where there is none;
+    query: the same of what follows the path. max_json_bytes, max_rows, max_image_pixels: more of any is refused.
     """
 
     action: str
@@ -46,6 +51,8 @@ class Call(NamedTuple):
     header: Callable[[str], str | None]
     max_json_bytes: int
     max_rows: int
+    max_image_pixels: int = 0
+    query: Callable[[str], str | None] = nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +113,13 @@ class Version(Protocol):
     def costs(self) -> Mapping[str, float]: ...
 
 
+def usable(version: Version) -> Compiled:
+    """The contract of a version that can be asked. Raises BadInput otherwise, which whoever found it has seen to."""
+    if version.compiled is None:
+        raise BadInput(f"model {version.name} is not loaded")
+    return version.compiled
+
+
 class Counted(NamedTuple):
     """What was counted of one version since the server started, over all processes."""
 
@@ -119,7 +133,6 @@ class Counted(NamedTuple):
     rows: int = 0
     compute_s: float = 0.0
     last_answer_s: float = 0.0  # seconds since 1970; 0 where there was none
-    memory_bytes: int = 0
 
 
 class Asked(NamedTuple):
@@ -130,7 +143,8 @@ class Asked(NamedTuple):
     versions: those the question is about, newest first: of the model named, or of all models by name.
     labels: of the model named: label -> version. given: version or label as it stood in the path, None without.
     is_ready: whether traffic is welcome. body: as it came.
-    counted: what was counted of a version.
+    counted: what was counted of a version. base_url: where the caller reaches us. default: the model that serves where
+    none is named, None where there is no such one.
     """
 
     action: str
@@ -145,6 +159,8 @@ class Asked(NamedTuple):
     server: str
     body: bytes
     counted: Callable[[Version], Counted]
+    base_url: str = ""
+    default: str | None = None
 
 
 class Fault(NamedTuple):
@@ -153,6 +169,7 @@ class Fault(NamedTuple):
     code: of the one table of errors. message: in the words of whoever refused, safe to show; for a dialect's own
     refusals (BadInput, Unimplemented raised by `parse`) exactly what its `parse` said.
     model, given: as in Asked, where the refusal is about one. reason: of a PREDICT_FAILED.
+    pointer, expected, sample: of a BadInput, where they are known.
     """
 
     code: str
@@ -163,13 +180,17 @@ class Fault(NamedTuple):
     model: str | None = None
     given: str | None = None
     reason: str | None = None
+    request_id: str = ""
+    pointer: str | None = None
+    expected: str | None = None
+    sample: Any = None
 
 
 class Dialect(Protocol):
     """The names of a dialect's module.
 
-    NAME: in the prediction log. PREFIX: of all its paths; whatever begins so belongs to it, and what no route takes it
-    refuses itself (`refuse` with NOT_FOUND or METHOD_NOT_ALLOWED).
+    NAME: in the prediction log. PREFIX: of all its paths, "" where it shares them; whatever begins so is its own, and
+    what no route takes it refuses itself (`refuse` with NOT_FOUND or METHOD_NOT_ALLOWED).
     """
 
     NAME: str

@@ -1,61 +1,99 @@
-"""The native dialect: a JSON body -> rows for the model, and the model's outputs -> a JSON body.
+"""The native dialect: a JSON body or a picture -> rows for the model, and the model's outputs -> a JSON body.
 
-Owns the bodies of /predict, /advanced_predict and /classify. Knows nothing of routes, of errors' statuses or of how
-rows are computed.
+Owns the bodies of /predict, /classify and of the routes that contracts claim, and what is said of models at /models.
+Knows nothing of routing, of errors' statuses or of how rows are computed.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from models.body import loads
-from models.contract import Contract
+from models.contract import Contract, Image
+from models.dialects.dialect import Asked, Call, Fault, Outputs, Rendered, Request, Route, Version, usable
 from models.errors import BadInput, BadOutput, TooLarge
 from models.forms import ROWS, Form
-from models.narrowing import class_count
+from models.images import decode
+from models.narrowing import class_count, is_classifier
 from models.schema import Compiled, explain
 from models.tensors import Array, Item, dumps, fits, from_json, to_json
+from models.uploads import pictures
 from models.wording import Parts
 
-Outputs = Sequence[Sequence[Array]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """Rows to be computed, and how to put the answers back.
-
-    items: rows of one shape each; together every row of the request once.
-    count: how many rows there are. many: they came as "instances", so the answer is a list too.
-    value_key: the key of the value in each row, None where the row is the value or has several.
-    pictures: as they came, still encoded, where the rows are pictures.
-    """
-
-    items: tuple[Item, ...]
-    count: int
-    many: bool
-    value_key: str | None = None
-    pictures: Sequence[bytes] = ()
-
+NAME = "native"
+PREFIX = ""
+ROUTES: tuple[Route, ...] = (
+    Route("POST", "/predict", "predict", infers=True),
+    Route("POST", "/predict/{model}", "predict", infers=True),
+    Route("POST", "/classify", "classify", infers=True),
+    Route("POST", "/classify/{model}", "classify", infers=True),
+    Route("GET", "/models", "models"),
+    Route("GET", "/models/{model}", "model"),
+)
+TOP_DEFAULT, TOP_MAX = 3, 1000
+ERROR_BYTES_MAX = 2048
 
 # ---------------------------------------------------------------------------------------------- body -> rows
 
 
-def parse(compiled: Compiled, body: bytes, *, max_json_bytes: int, max_rows: int) -> Request:
-    """The rows that a body asks about.
+def parse(version: Version, call: Call) -> Request:
+    """The rows that a body asks about; for the action "classify" pictures in any of their ways, too.
 
-    Instances whose unknown sizes differ become several items.
+    Instances whose unknown sizes differ become several items. The request's form is what `render` needs: the action,
+    and for "classify" how many classes to name.
 
     Raises:
         BadInput: no JSON, or not of any form the contract takes; with path, expectation and a sample.
         TooLarge: more bytes than `max_json_bytes`, more rows than `max_rows` or the contract's own, or a bomb.
     """
-    if len(body) > max_json_bytes:
-        raise TooLarge(f"the body has {len(body)} bytes, at most {max_json_bytes} are taken")
+    compiled = usable(version)
+    contract = compiled.contract
+    if call.action != "classify":
+        return _tensors(compiled, call, call.action)
+    if not is_classifier(contract):
+        raise BadInput(f"model {contract.name} is not a classifier: it has neither labels nor an image input")
+    form = ("classify", _top(call.query("top")))
+    if contract.image is not None:
+        # More could never be queued, and each costs some time before anything is known of it.
+        max_rows = min(contract.max_rows or call.max_rows, call.max_rows)
+        content_type = call.header("content-type") or ""
+        found = pictures(call.body, content_type, max_json_bytes=call.max_json_bytes, max_rows=max_rows)
+        if found is not None:
+            return _pixels(contract, contract.image, *found, call.max_image_pixels, form)
+    return _tensors(compiled, call, form)
+
+
+def _top(text: str | None) -> int:
+    if text is None:
+        return TOP_DEFAULT
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= TOP_MAX):
+        raise BadInput(f"top must be a whole number from 1 to {TOP_MAX}")
+    return int(text)
+
+
+def _pixels(
+    contract: Contract, image: Image, encoded: list[bytes], as_instances: bool, max_pixels: int, form: Any
+) -> Request:
+    flat = len(contract.inputs[0].shape) == 2
+    rows = []
+    for position, data in enumerate(encoded):
+        try:
+            rows.append(decode(data, image, max_pixels=max_pixels, squeeze=flat))
+        except BadInput as error:
+            error.path = f"/instances/{position}" if as_instances else "/image"
+            raise
+    item = Item((np.stack(rows),), range(len(rows)))
+    return Request((item,), len(rows), as_instances, pictures=encoded, form=form)
+
+
+def _tensors(compiled: Compiled, call: Call, asked: Any) -> Request:
+    body, max_rows = call.body, call.max_rows
+    if len(body) > call.max_json_bytes:
+        raise TooLarge(f"the body has {len(body)} bytes, at most {call.max_json_bytes} are taken")
     try:
         value = loads(body)
         form = compiled.form_of(value)
@@ -66,7 +104,7 @@ def parse(compiled: Compiled, body: bytes, *, max_json_bytes: int, max_rows: int
         if form.many:
             _refuse_too_many(max_rows, value)
         key = form.keys[0] if form.kind == "inputs" and len(compiled.contract.inputs) == 1 else None
-        return Request(_items(compiled.contract, form, instances), len(instances), form.many, key)
+        return Request(_items(compiled.contract, form, instances), len(instances), form.many, key, form=asked)
     except BadInput as fault:
         fault.sample = compiled.shown_sample
         raise
@@ -133,6 +171,15 @@ def _locator(form: Form, index: int, row: int = 0) -> Callable[[tuple[int, ...]]
 
 
 # ---------------------------------------------------------------------------------------------- outputs -> body
+
+
+def render(compiled: Compiled, request: Request, outputs: Outputs) -> Rendered:
+    """The answer to a request, in the way that it asked. Raises BadOutput; see the three ways."""
+    if request.form == "predict":
+        return Rendered(render_predict(compiled, request, outputs))
+    if request.form == "advanced":
+        return Rendered(render_advanced(compiled, request, outputs))
+    return Rendered(render_classify(compiled, request, outputs, top=request.form[1]))
 
 
 def render_predict(compiled: Compiled, request: Request, outputs: Outputs) -> bytes:
@@ -234,19 +281,46 @@ def _checked(contract: Contract, item: Item, arrays: Sequence[Array], index: int
 # ---------------------------------------------------------------------------------------------- documentation
 
 
-def describe(compiled: Compiled, base_url: str) -> dict[str, Any]:
-    """The answer of GET /models/<model>: contract, JSON Schema, a sample body and a command line that sends it.
+def describe(asked: Asked) -> Rendered:
+    """GET /models and GET /models/<model>: state, contract, JSON Schema, a sample body and how to send it."""
+    if asked.action == "model" and asked.version is not None:
+        return Rendered(dumps({"ok": True, **describe_version(asked.version, asked.base_url)}))
+    models = [describe_version(version, asked.base_url) for version in asked.versions]
+    return Rendered(dumps({"ok": True, "default": asked.default, "models": models}))
 
-    Sample and command line are None where there is none to read, as for a large picture in numbers.
-    """
-    contract = compiled.contract
-    url = f"{base_url.rstrip('/')}/predict/{contract.name}"
-    curl = f"curl -d {shlex.quote(dumps(compiled.sample).decode())} {shlex.quote(url)}"
-    return {
-        "name": contract.name,
-        "version": contract.version,
-        "contract": contract.to_json(),
+
+def describe_version(version: Version, base_url: str) -> dict[str, Any]:
+    """Sample and command line are None where there is none to read, as for a large picture in numbers."""
+    state = {"name": version.name, "version": version.version, "state": version.state, "reason": version.reason}
+    compiled = version.compiled
+    if compiled is None:
+        return state
+    base = base_url.rstrip("/")
+    curl = f"curl -d {shlex.quote(dumps(compiled.sample).decode())} {shlex.quote(f'{base}/predict/{version.name}')}"
+    described = {
+        **state,
+        "contract": compiled.contract.to_json(),
         "json_schema": compiled.json_schema,
         "sample": compiled.sample,
         "curl": None if compiled.sample is None else curl,
     }
+    if compiled.contract.image is not None:
+        described["curl_picture"] = f"curl -F image=@picture.png {base}/classify/{version.name}"
+    return {**described, "batch_seconds": version.costs}
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+
+def refuse(fault: Fault) -> Rendered:
+    """The body that explains a refusal, at most 2 KiB: what does not fit of a sample or an expectation is left out."""
+    body: dict[str, Any] = {
+        "ok": False, "error": fault.code, "message": fault.message[:400], "request_id": fault.request_id,
+    }  # fmt: skip
+    extras = {"path": fault.pointer, "expected": fault.expected, "sample": fault.sample, "reason": fault.reason}
+    body |= {key: value for key, value in extras.items() if value is not None}
+    encoded = dumps(body)
+    while len(encoded) > ERROR_BYTES_MAX and {"sample", "expected"} & body.keys():
+        body.pop("sample" if "sample" in body else "expected")
+        encoded = dumps(body)
+    return Rendered(encoded, status=fault.status)

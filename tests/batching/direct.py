@@ -19,6 +19,7 @@ from batching import arrays
 from batching.control import ControlChannel
 from batching.counters import Counters
 from batching.errors import ConnectionLost, Failure
+from batching.loader import SIGNATURES_MAX
 from batching.transport import PART_BYTES, Connection, Frame, Kind, ids_of, pack
 from batching.vitals import Seen
 from inference_server import Settings
@@ -62,7 +63,7 @@ class Peer:
             Kind.ITEM,
             id,
             code=code,
-            model=model,
+            model=model * SIGNATURES_MAX,
             rows=len(tensors[0]),
             arrived=now - age_s,
             deadline=now + timeout_s,

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from http.client import HTTPConnection
 from typing import Any, NamedTuple
 
-from front.exchange import BODY_BYTES_MAX, STATUS
+from front.refusals import STATUS
+from models.dialects.native import ERROR_BYTES_MAX
 from tests.harness import SOON_S
 
 # What no answer may carry: paths of the file system, stack traces, names of classes.
@@ -116,7 +117,7 @@ def _trouble_of_error(status: int, headers: Mapping[str, str], body: bytes, told
         return f"{status} with the code {code!r}"
     if not {"ok", "error", "message", "request_id"} <= told.keys() <= ERROR_KEYS:
         return f"{status}: keys {sorted(told)}"
-    if len(body) > BODY_BYTES_MAX:
+    if len(body) > ERROR_BYTES_MAX:
         return f"{status}: {len(body)} bytes"
     if code == "PREDICT_FAILED" and told.get("reason") not in REASONS:
         return f"{status}: reason {told.get('reason')!r}"

@@ -129,7 +129,7 @@ def test_an_answer_is_one_row_with_all_that_is_known_of_it(logged: Callable[...,
     row = app.kept.row()
     assert {key: row[key] for key in ("request_id", "model", "version", "dialect", "endpoint", "status", "error")} == {
         "request_id": "order-42", "model": "double", "version": "1", "dialect": "native",
-        "endpoint": "/predict/<name>", "status": 200, "error": None,
+        "endpoint": "/predict/{model}", "status": 200, "error": None,
     }  # fmt: skip
     assert (row["features"], row["outputs"], row["prediction"]) == ([1.5], answer.json["prediction"], 3.0)
     assert (row["row_number"], row["batch_size"], row["sampling"], row["truncated"]) == (0, 1, 1.0, False)

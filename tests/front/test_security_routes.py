@@ -34,10 +34,12 @@ def workers() -> Iterator[Any]:
 
 def test_every_route_says_which_key_it_needs(workers: Any) -> None:
     app, client = app_for(workers)
-    needs = {route.rule: route.config.get("key") for route in app.app.routes}
+    needs = {route.config.get("label") or route.rule: route.config.get("key") for route in app.app.routes}
     client.close()
-    assert {rule for rule, key in needs.items() if key == OPEN} == {"/health", "/ready"}
-    assert {rule for rule, key in needs.items() if key == ADMIN} == {"/metrics"}
+    opened = {"/health", "/ready", "/v2/health/live", "/v2/health/ready"}
+    loading = {"/v2/repository/models/{model}/load", "/v2/repository/models/{model}/unload"}
+    assert {rule for rule, key in needs.items() if key == OPEN} == opened
+    assert {rule for rule, key in needs.items() if key == ADMIN} == {"/metrics", "/reload"} | loading
     assert {rule for rule, key in needs.items() if key not in (OPEN, ADMIN, PREDICT)} == set()
 
 

@@ -77,7 +77,7 @@ def test_answers_land_in_a_table_and_feedback_beside_them(tmp_path: Path) -> Non
         wait_until(lambda: len(rows_of(database)) == 20, SOON_S, "20 rows")
         rows = rows_of(database)
         assert sorted(row["prediction"] for row in rows) == [value * 2.0 for value in range(20)]
-        assert {(row["model"], row["status"], row["endpoint"]) for row in rows} == {("double", 200, "/predict/<name>")}
+        assert {(row["model"], row["status"], row["endpoint"]) for row in rows} == {("double", 200, "/predict/{model}")}
         (feedback,) = wait_until(lambda: rows_of(database, "inference_feedback"), SOON_S, "feedback")
         assert (feedback["request_id"], feedback["row_number"], feedback["label"]) == ("order-42", 0, "7")
 

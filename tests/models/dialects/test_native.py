@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.contract import Contract, Field, Tensor
-from models.dialects.native import Request, describe, parse
+from models.dialects.dialect import Request
+from models.dialects.native import describe_version, parse
 from models.errors import BadInput, TooLarge
 from models.schema import Compiled, compile_contract
+from tests.models.dialects.calls import OneVersion, call
 from tests.models.strategies import contracts, rows
 
-MEBIBYTE = 1 << 20
-MANY = 1 << 20
 X = Tensor("x", "float32", (2,))
 Y = Tensor("y", "float32", (1,))
 
@@ -35,7 +35,7 @@ SEQUENCE = compiled(Tensor("tokens", "int64", (None,)))
 
 
 def read(model: Compiled, body: Any) -> Request:
-    return parse(model, body if isinstance(body, bytes) else orjson.dumps(body), max_json_bytes=MEBIBYTE, max_rows=MANY)
+    return parse(OneVersion(model), call("predict", body if isinstance(body, bytes) else orjson.dumps(body)))
 
 
 def arrays(request: Request) -> list[list[Any]]:
@@ -276,18 +276,18 @@ def test_bodies_and_rows_beyond_their_limits_are_too_large() -> None:
     model = compiled(X, max_rows=2)
     body = orjson.dumps({"instances": [[1, 2]] * 3})
     with pytest.raises(TooLarge, match="holds 3 rows, at most 2 are taken"):
-        parse(model, body, max_json_bytes=len(body), max_rows=MANY)
+        parse(OneVersion(model), call("predict", body, max_json_bytes=len(body)))
     with pytest.raises(TooLarge, match="has 33 bytes, at most 32 are taken"):
-        parse(VECTOR, body, max_json_bytes=len(body) - 1, max_rows=MANY)
+        parse(OneVersion(VECTOR), call("predict", body, max_json_bytes=len(body) - 1))
     with pytest.raises(TooLarge, match="lists and objects"):
-        parse(VECTOR, b'{"features":[' + b"[]," * 250_000 + b"0]}", max_json_bytes=MEBIBYTE, max_rows=MANY)
+        read(VECTOR, b'{"features":[' + b"[]," * 250_000 + b"0]}")
 
 
 @given(contracts())
 @settings(max_examples=50)
 def test_the_documented_command_sends_a_body_that_passes(contract: Contract) -> None:
     model = compile_contract(contract)
-    described = orjson.loads(orjson.dumps(describe(model, "http://127.0.0.1:8080/")))
+    described = orjson.loads(orjson.dumps(describe_version(OneVersion(model), "http://127.0.0.1:8080/")))
     assert (described["name"], described["version"]) == ("m", "1")
     assert Contract.from_json(described["contract"]) == contract
     assert described["json_schema"]["anyOf"]
@@ -298,13 +298,13 @@ def test_the_documented_command_sends_a_body_that_passes(contract: Contract) -> 
 
 
 def test_a_sample_of_a_whole_picture_is_left_out() -> None:
-    described = describe(compiled(Tensor("x", "float32", (224, 224, 3))), "http://localhost")
+    described = describe_version(OneVersion(compiled(Tensor("x", "float32", (224, 224, 3)))), "http://localhost")
     assert described["sample"] is None
     assert described["curl"] is None
 
 
-def test_the_dialect_imports_neither_tensorflow_nor_pillow() -> None:
-    code = "import sys, models.dialects.native; print({'tensorflow', 'keras', 'PIL', 'bottle'} & set(sys.modules))"
+def test_the_dialect_imports_neither_tensorflow_nor_anything_of_http() -> None:
+    code = "import sys, models.dialects.native; print({'tensorflow', 'keras', 'waitress', 'bottle'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"
 
@@ -312,4 +312,4 @@ def test_the_dialect_imports_neither_tensorflow_nor_pillow() -> None:
 def test_more_rows_than_the_queue_could_hold_are_refused() -> None:
     body = orjson.dumps({"instances": [[1.0] * 2] * 6})
     with pytest.raises(TooLarge, match="6 rows, at most 5"):
-        parse(VECTOR, body, max_json_bytes=MEBIBYTE, max_rows=5)
+        parse(OneVersion(VECTOR), call("predict", body, max_rows=5))

@@ -10,13 +10,13 @@ import orjson
 import pytest
 
 from models.contract import Contract, Field, Tensor
-from models.dialects.native import Request, parse, render_advanced, render_classify, render_predict
+from models.dialects.dialect import Request
+from models.dialects.native import parse, render_advanced, render_classify, render_predict
 from models.errors import BadInput, BadOutput
 from models.schema import Compiled, compile_contract
 from models.tensors import Array
+from tests.models.dialects.calls import OneVersion, call
 
-MEBIBYTE = 1 << 20
-MANY = 1 << 20
 X = Tensor("x", "float32", (2,))
 Y = Tensor("y", "float32", (1,))
 
@@ -30,7 +30,7 @@ FIELDS = compiled(X, fields=(Field("feature1"), Field("feature2")), routes=("/ad
 
 
 def read(model: Compiled, body: Any) -> Request:
-    return parse(model, body if isinstance(body, bytes) else orjson.dumps(body), max_json_bytes=MEBIBYTE, max_rows=MANY)
+    return parse(OneVersion(model), call("predict", body if isinstance(body, bytes) else orjson.dumps(body)))
 
 
 def float32(*values: Any) -> Array:
