@@ -41,7 +41,7 @@ class Answering:
     name, api = "answering", 2
 
     def __init__(self, guard: Guard, client: Any, tally: Tally, recorder: Recorder | None) -> None:
-        self._guard = guard
+        self.guard = guard
         self._client = client
         self._tally = tally
         self._recorder = recorder
@@ -58,7 +58,7 @@ class Answering:
         def call(*args: Any, **kwargs: Any) -> Any:
             started = time.monotonic()
             environ = request.environ
-            verdict = self._guard.ask(environ, needs)
+            verdict = self.guard.ask(environ, needs)
             if verdict.headers:
                 environ[_HEADERS] = verdict.headers
             try:
@@ -121,6 +121,12 @@ class Answering:
         return reply(errand.complete(self._client))
 
 
+def guard_of(app: bottle.Bottle) -> Guard:
+    """Who watches over an application's routes."""
+    guard: Guard = next(plugin.guard for plugin in app.plugins if isinstance(plugin, Answering))
+    return guard
+
+
 def note_entry(entry: Any, route: str, dialect: str) -> None:
     """Whose request it is, for the prediction log should it fail before there is an exchange."""
     request.environ[_ENTRY] = entry, route, dialect
@@ -171,4 +177,4 @@ def takes(app: bottle.Bottle, verb: str) -> bool:
         route, _ = app.router.match({**request.environ, "REQUEST_METHOD": verb})
     except bottle.HTTPError:
         return False
-    return route.rule not in ("/", EVERYTHING)
+    return bool(route.method != "ANY")  # such a route is there to refuse

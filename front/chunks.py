@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 
-from waitress.buffers import OverflowableBuffer
 from waitress.receiver import ChunkedReceiver
 
+from front.gathered import Gathered
 from front.halves import Refused
 
 LINE_BYTES_MAX = 1024
@@ -31,7 +31,7 @@ class Chunks(ChunkedReceiver):
     completed: bool = False
     error: Refused | None = None
 
-    def __init__(self, buf: OverflowableBuffer, max_bytes: int) -> None:
+    def __init__(self, buf: Gathered, max_bytes: int) -> None:
         super().__init__(buf)
         self._max_bytes = max_bytes
         self._size = 0  # of all chunks announced so far

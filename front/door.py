@@ -107,7 +107,6 @@ class Door(TcpWSGIServer):
             recv_bytes=65536,
             max_request_header_size=HEADER_BYTES_MAX,
             max_request_body_size=max_body_bytes,
-            inbuf_overflow=1 << 40,  # bodies stay in memory: a full temporary folder fails no request
             clear_untrusted_proxy_headers=False,
             ident=None,
             log_socket_errors=False,

@@ -190,8 +190,7 @@ class Exchange:
                 return self._refuse_unlogged()
         self._tally.add(self._route, self.entry, 200, seconds)
         headers = [("Content-Type", rendered.content_type), ("X-Request-Id", self.request_id), *rendered.headers]
-        response = Response(rendered.status, headers, rendered.body)
-        return response if self._finish is None else self._finish.encode(response)
+        return Response(rendered.status, headers, rendered.body)
 
     def fail(self, error: Exception) -> Response:
         """The answer where there is nothing to render."""
@@ -219,9 +218,18 @@ class Exchange:
         try:
             if self.heavy:
                 self.prepare()
-            return self.answer(client.call(self.target, self.items, self.deadline))
+            return self.packed(self.answer(client.call(self.target, self.items, self.deadline)))
         except (BatchingError, *REFUSED_BY_PARSING) as error:
             return self.fail(error)
+
+    @property
+    def packs(self) -> bool:
+        """Whether the client takes its answer compressed."""
+        return self._finish is not None
+
+    def packed(self, response: Response) -> Response:
+        """An answer as it leaves; a long one takes some milliseconds to compress."""
+        return response if self._finish is None else self._finish.encode(response)
 
     def _capture(self) -> None:
         """Keep what the log will say of the inputs, and let go of the bytes they came in."""

@@ -49,8 +49,15 @@ class Exchange(Protocol):
     def prepare(self) -> None:
         """Turn the body into items; in the pool where `heavy`. Raises what `fail` understands."""
 
+    @property
+    def packs(self) -> bool:
+        """Whether an answer must go through `packed`."""
+
     def answer(self, outcomes: list[Outcome]) -> Response:
         """The second half."""
+
+    def packed(self, response: Response) -> Response:
+        """An answer as it leaves, perhaps compressed; where it is long, for the pool."""
 
     def fail(self, error: Exception) -> Response:
         """The second half where there were no outcomes."""

@@ -19,11 +19,11 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
-from waitress.buffers import OverflowableBuffer
 from waitress.parser import HTTPRequestParser
 from waitress.receiver import FixedStreamReceiver
 
 from front.chunks import Chunks
+from front.gathered import Gathered
 from front.halves import Refused
 
 FIELDS_MAX = 128
@@ -181,7 +181,7 @@ class Parser(HTTPRequestParser):
             if self.content_length > self.adj.max_request_body_size:
                 raise Refused(413, f"the body has {length} bytes; at most {self.adj.max_request_body_size} are taken")
             if self.content_length:
-                self.body_rcv = FixedStreamReceiver(self.content_length, OverflowableBuffer(self.adj.inbuf_overflow))
+                self.body_rcv = FixedStreamReceiver(self.content_length, Gathered())
         if self.body_rcv is not None and "EXPECT" in headers and self.version == "1.1":
             self.expect_continue = headers["EXPECT"].lower() == "100-continue"
 
@@ -196,7 +196,7 @@ class Parser(HTTPRequestParser):
                 raise Refused(400, "Transfer-Encoding is malformed")
             raise Refused(501, "chunked is the only transfer coding taken here")
         self.chunked = True
-        self.body_rcv = Chunks(OverflowableBuffer(self.adj.inbuf_overflow), self.adj.max_request_body_size)
+        self.body_rcv = Chunks(Gathered(), self.adj.max_request_body_size)
 
     def _take_body(self, data: bytes) -> int:
         receiver = self.body_rcv

@@ -13,6 +13,7 @@ from batching.client import Client
 from batching.control import ControlChannel
 from batching.counters import Counters
 from batching.life import exit_with_parent
+from front.answering import guard_of
 from front.catalog import cataloguer
 from front.door import connections_allowed
 from front.loop import Front
@@ -44,6 +45,8 @@ def main(control_fd: int, create_app: Callable[[Settings, Any, Journal | None], 
     def on_message(message: dict[str, Any]) -> None:
         if message["type"] == "drain":
             front.drain(message["timeout_s"])
+        elif message["type"] == "read_keys":
+            guard_of(application).read_keys_again()
 
     front.client = Client(
         front,
@@ -53,6 +56,7 @@ def main(control_fd: int, create_app: Callable[[Settings, Any, Journal | None], 
         compile=cataloguer(settings.default_model),
         max_rows=settings.queue_rows,
         max_bytes=settings.queue_bytes,
+        linger_s=settings.predict_timeout_ms / 1000,
         on_message=on_message,
         on_lost=lambda: os._exit(0),
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 import re
 import stat
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from front.settings import Settings
+
+log = logging.getLogger("inference.front")
 
 # Which key a route needs.
 OPEN, PREDICT, ADMIN = "open", "predict", "admin"
@@ -84,6 +87,15 @@ class Guard:
         if PREDICT in keys:
             keys.setdefault(ADMIN, keys[PREDICT])
         self._keys = keys
+
+    def read_keys_again(self) -> None:
+        """The same where nobody waits for what is wrong with them: it is logged, and the keys stay as they were."""
+        try:
+            self.read_keys()
+        except ValueError as error:
+            log.error("the keys stay as they were: %s", error)  # noqa: TRY400 - the operator's mistake, not ours
+        else:
+            log.info("the keys were read again")
 
     def ask(self, environ: Mapping[str, Any], needs: str) -> Verdict:
         """Whether a request may go to a route that needs this key."""

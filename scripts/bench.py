@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmarks import correctness, log_cost, pictures, small_model, wrk
+from benchmarks import correctness, log_cost, pictures, small_model, tensors, wrk
 from benchmarks.processes import SIGNALS, ProgramError
 from benchmarks.report import Report
 from benchmarks.rounds import Options
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def measure(given: argparse.Namespace, scratch: Path) -> int:
-    """One of the four measurements, its result printed and kept."""
+    """One of the five measurements, its result printed and kept."""
     full, quick = (PICTURE_SECONDS, QUICK_PICTURE_SECONDS) if given.images else (SECONDS, 1)
     seconds = given.seconds or (quick if given.quick else LOG_SECONDS if given.log else full)
     options = Options(
@@ -72,6 +72,9 @@ def measure(given: argparse.Namespace, scratch: Path) -> int:
         return 0 if account["passed"] else 1
     if given.images:
         name, report = "latest-images.json", pictures.run(CACHE, options)
+    elif given.tensors:
+        mobilenet = pictures.model(CACHE, options)
+        name, report = "latest-tensors.json", tensors.run(CACHE, mobilenet, options)
     elif given.log:
         name, report = "latest-log.json", log_cost.run(model_of(given), options)
     else:
@@ -131,6 +134,7 @@ def arguments() -> argparse.Namespace:
     what.add_argument(
         "--log", action="store_true", help="what the prediction log costs, with a real PostgreSQL, instead"
     )
+    what.add_argument("--tensors", action="store_true", help="large tensors as JSON and as bytes (/v2) instead")
     what.add_argument("--correctness", action="store_true", help="compare 10,000 answers with the model alone instead")
     parser.add_argument("--model", metavar="PATH", help="of one vector and one number (models/dummy_model.keras)")
     parser.add_argument(

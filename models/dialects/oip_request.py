@@ -243,11 +243,11 @@ class _Inputs:
         model, shape = self._contract.name, entry.get("shape")
         if type(shape) is not list or len(shape) > _MAX_RANK:
             raise _unparsed("shape")
-        if not all(type(size) is int and 0 <= size <= _MAX_SIZE for size in shape):
-            raise _unparsed("shape")
         if not shape:
             name = f"input '{tensor.name}' has no shape"
             raise BadInput(f"{name} but model requires batch dimension for '{model}'")
+        if set(map(type, shape)) != {int} or min(shape) < 0 or max(shape) > _MAX_SIZE:
+            raise _unparsed("shape")
         if not fits(tuple(shape[1:]), tensor.shape):
             raise BadInput(
                 f"unexpected shape for input '{tensor.name}' for model '{model}'."
@@ -259,7 +259,7 @@ class _Inputs:
             raise BadInput(f"inference request batch-size must be {bound} for '{model}'")
         if self._rows not in (0, rows):
             raise BadInput(f"input '{tensor.name}' batch size does not match other inputs for '{model}'")
-        if math.prod(size or 1 for size in shape) > _MAX_ELEMENTS:
+        if math.prod(filter(None, shape)) > _MAX_ELEMENTS:
             raise BadInput(f"input '{tensor.name}' of shape {shape_text(shape)} is too large for model '{model}'")
         self._rows = rows
         return tuple(shape)
@@ -292,18 +292,14 @@ class _Inputs:
 
 
 def _refuse_other_than_one_source(entry: dict[str, Any], parameters: dict[str, Any]) -> None:
-    sources = {
-        "'data'": "data" in entry,
-        "'binary_data_size'": "binary_data_size" in parameters,
-        "'shared_memory_region'": "shared_memory_region" in parameters,
-    }
-    given = [name for name, is_there in sources.items() if is_there]
+    given = ["'data'"] if "data" in entry else []
+    given += [f"'{key}'" for key in ("binary_data_size", "shared_memory_region") if key in parameters]
     if len(given) != 1:
         raise BadInput(
             "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters',"
             f" 'shared_memory_region' in 'parameters'. But {'set ' + ' '.join(given) if given else 'no field is set'}"
         )
-    if sources["'shared_memory_region'"]:
+    if "shared_memory_region" in parameters:
         raise Unimplemented(_NOT_SHARED)
 
 

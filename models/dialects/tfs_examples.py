@@ -100,18 +100,18 @@ def _feature(name: str, value: Any) -> Feature:
         return Floats(values)
     if kinds <= {str, dict} and all(type(one) is str or is_base64(one) for one in values):
         return Bytes([one.encode() if type(one) is str else base64_bytes(one) for one in values])
-    return _refuse_kinds(name, values)
+    raise _mixed(name, values)
 
 
-def _refuse_kinds(name: str, values: list[Any]) -> None:
-    """The first value that is of no kind, or of another than the first."""
+def _mixed(name: str, values: list[Any]) -> BadInput:
+    """What to say of the first value that is of no kind, or of another than the first."""
     kinds = {bool: "int64", int: "int64", float: "float", str: "bytes", dict: "bytes"}
     for one in values:
         if type(one) not in kinds or (type(one) is dict and not is_base64(one)):
-            raise BadInput(f"Feature: {clip(name, 64)} has element with unexpected JSON type: {_kind(one)}")
+            return BadInput(f"Feature: {clip(name, 64)} has element with unexpected JSON type: {_kind(one)}")
         if kinds[type(one)] != kinds[type(values[0])]:
-            expected = kinds[type(values[0])]
-            raise BadInput(f"Unexpected element type in feature: {clip(name, 64)} expecting type: {expected}")
+            break
+    return BadInput(f"Unexpected element type in feature: {clip(name, 64)} expecting type: {kinds[type(values[0])]}")
 
 
 # ---------------------------------------------------------------------------------------------- other models
@@ -147,7 +147,7 @@ def _lone(value: Any) -> Any:
 
 
 def _array(column: list[Any], tensor: Tensor) -> Array:
-    if tensor.shape == ():
+    if tensor.shape in ((), (1,)):
         column[:] = map(_lone, column)
     try:
         array = dense(column, tensor.dtype)
@@ -166,11 +166,11 @@ def render(contract: Contract, request: Request, outputs: Outputs) -> bytes:
     if request.form.kind == "regress":
         return dumps({"results": writable(_values(contract, arrays))})
     labels, scores = _classes(contract, arrays)
+    ready: Any = scores
     if not np.isfinite(scores).all():
-        pairs = zip(labels, ([number(score) for score in row] for row in scores), strict=True)
-    else:
-        pairs = zip(labels, scores, strict=True)
-    return dumps({"results": [list(zip(*pair, strict=True)) for pair in pairs]})
+        ready = [[number(score) for score in row] for row in scores]
+    results = [list(zip(names, row, strict=True)) for names, row in zip(labels, ready, strict=True)]
+    return dumps({"results": results})
 
 
 def _values(contract: Contract, arrays: list[Array]) -> Array:
@@ -184,7 +184,8 @@ def _values(contract: Contract, arrays: list[Array]) -> Array:
 def _classes(contract: Contract, arrays: list[Array]) -> tuple[list[list[Any]], Array]:
     """Labels and scores, both (rows, classes); a label is "" where there is none, a score 0."""
     named = {tensor.name: array for tensor, array in zip(contract.outputs, arrays, strict=True)}
-    classes, scores = named.get("classes"), named.get("scores")
+    classes: Array | None = named.get("classes")
+    scores: Array | None = named.get("scores")
     if contract.method != METHOD_CLASSIFY:
         classes, scores = None, arrays[0]
         if scores.shape[1] == 1:  # of two classes, the second one's probability
@@ -194,10 +195,11 @@ def _classes(contract: Contract, arrays: list[Array]) -> tuple[list[list[Any]], 
     if any(array is not None and array.ndim != 2 for array in (classes, scores)):
         raise BadOutput("Expected Tensor shape: [batch_size num_classes]")
     if scores is None:
-        scores = np.zeros(classes.shape, "float32")  # type: ignore[union-attr]  # one of the two is there
+        scores = np.zeros_like(classes, "float32")
     if classes is not None:
         if classes.shape != scores.shape:
             raise BadOutput("Tensors class and score should match in dim_size(1)")
         return [[text(bytes(one)) for one in row] for row in classes], scores
-    labels = contract.labels if len(contract.labels) == scores.shape[1] else ("",) * scores.shape[1]
+    count = len(scores[0])
+    labels = contract.labels if len(contract.labels) == count else ("",) * count
     return [list(labels)] * len(scores), scores

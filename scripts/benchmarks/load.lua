@@ -1,13 +1,14 @@
 -- What wrk sends and how it reports: every body of a folder in turn, and one line of JSON at the end.
--- wrk … URL -- FOLDER COUNT CONTENT_TYPE: POSTs FOLDER/1 … FOLDER/COUNT; without arguments it GETs.
+-- wrk … URL -- FOLDER COUNT NAME VALUE …: POSTs FOLDER/1 … FOLDER/COUNT with these headers; without arguments it GETs.
 
 local prepared, at = {}, 0
 
 function init(args)
-  local count = tonumber(args[2] or 0)
+  local count, headers = tonumber(args[2] or 0), {}
+  for index = 3, #args, 2 do headers[args[index]] = args[index + 1] end
   for number = 1, count do
     local file = assert(io.open(args[1] .. "/" .. number, "rb"))
-    prepared[number] = wrk.format("POST", nil, {["Content-Type"] = args[3]}, file:read("*a"))
+    prepared[number] = wrk.format("POST", nil, headers, file:read("*a"))
     file:close()
   end
   if count == 0 then prepared[1] = wrk.format("GET") end

@@ -6,9 +6,11 @@ It takes one JSON object a line on stdin, answers with one on stdout, and ends w
     calls     rows, seconds                      the function alone, on random rows
     pictures  rows, seconds, folder, pipelined   decodes the files of the folder, over and over, and calls the function;
                                                  pipelined: a second thread decodes while the function runs
+    tensors   rows, seconds, file, form          reads the file's bytes over and over, as float32 rows, and calls the
+                                                 function: form "binary" copies them, "json" parses a list of numbers
     answers   inputs                             what the function gives for each row of the first input, one row a call
 
-The first two answer {"rows", "seconds", "cpu_seconds", "p50_ms", "p99_ms"}, the percentiles those of one call.
+The first three answer {"rows", "seconds", "cpu_seconds", "p50_ms", "p99_ms"}, the percentiles those of one call.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -62,6 +65,18 @@ class Loop:
             return self._timed(self._decoder(folder, rows), rows, seconds)
         with ThreadPoolExecutor(1) as thread:
             return self._timed(_ahead(self._decoder(folder, rows), thread), rows, seconds)
+
+    def tensors(self, rows: int, seconds: float, file: str, form: str) -> dict[str, float]:
+        """What any server must do with a tensor: have its bytes as an array of its own, and call the function."""
+        data, shape = Path(file).read_bytes(), (rows, *(size or 1 for size in self.contract.inputs[0].shape))
+
+        def copied() -> list[np.ndarray]:
+            return [np.frombuffer(data, np.float32).reshape(shape).copy()]
+
+        def parsed() -> list[np.ndarray]:
+            return [np.array(orjson.loads(data), np.float32).reshape(shape)]
+
+        return self._timed(copied if form == "binary" else parsed, rows, seconds)
 
     def answers(self, inputs: list[Any]) -> list[Any]:
         """The numbers of the first output for each row alone."""

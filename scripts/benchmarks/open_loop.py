@@ -117,7 +117,7 @@ class Schedule:
 
 def run(url: str, *, rate: float, seconds: float, connections: int, bodies: Bodies) -> Load:
     """Post `bodies` to `url` at a fixed rate. Raises WrkError."""
-    order = Order(url, rate, seconds, connections, str(bodies.folder), bodies.count, bodies.content_type)
+    order = Order(url, rate, seconds, connections, str(bodies.folder), bodies.count, bodies.headers["Content-Type"])
     try:
         ended = subprocess.run(
             [sys.executable, "-m", "benchmarks.open_loop"],

@@ -31,13 +31,7 @@ RATIO_MIN, RATIO_AT = 0.85, 16
 
 def run(cache: Path, options: Options) -> Report:
     """Measure; raises what starting or loading raises. cache: where the model is kept from run to run."""
-    model = cache / "mobilenet_v2.keras"
-    if not model.exists():
-        options.say("making MobileNetV2 with random weights")
-        make = [sys.executable, "-m", "benchmarks.pictures", str(model)]
-        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-        # Captured: TensorFlow says much at each start.
-        subprocess.run(make, cwd=SCRIPTS, env=environment, check=True, capture_output=True)
+    path = model(cache, options)
     report = Report(
         "MobileNetV2, 224x224 JPEGs",
         unit="picture",
@@ -45,12 +39,12 @@ def run(cache: Path, options: Options) -> Report:
         settings={
             "rounds": options.rounds,
             "seconds": options.seconds,
-            "model": model.name,
+            "model": path.name,
             "server": {**server_settings(), "PREDICT_TIMEOUT_MS": TIMEOUT_MS},
         },
     )
     jpegs = photos()
-    with ModelLoop(model) as loop, Server(model, PREDICT_TIMEOUT_MS=TIMEOUT_MS) as server:
+    with ModelLoop(path) as loop, Server(path, PREDICT_TIMEOUT_MS=TIMEOUT_MS) as server:
         bodies = wrk.Bodies.write(options.scratch / "pictures", jpegs, "image/jpeg")
         loops: dict[str, Any] = {}
         for name, pipelined in (("loop in one thread", False), ("loop with a decoding thread", True)):
@@ -84,6 +78,18 @@ def run(cache: Path, options: Options) -> Report:
         "wrk does not count what is under way when a leg ends: against the server, up to a picture for each connection"
     )
     return report
+
+
+def model(cache: Path, options: Options) -> Path:
+    """MobileNetV2 in the cache; made where it is missing."""
+    path = cache / "mobilenet_v2.keras"
+    if not path.exists():
+        options.say("making MobileNetV2 with random weights")
+        make = [sys.executable, "-m", "benchmarks.pictures", str(path)]
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+        # Captured: TensorFlow says much at each start.
+        subprocess.run(make, cwd=SCRIPTS, env=environment, check=True, capture_output=True)
+    return path
 
 
 def best_batch(loop: ModelLoop, folder: Path, options: Options, *, pipelined: bool) -> tuple[int, dict[int, float]]:

@@ -174,6 +174,10 @@ class ModelLoop(Program):
         """Decoding and the function, so many pictures a call, in one thread or two."""
         return self._measure(do="pictures", rows=rows, seconds=seconds, folder=str(folder), pipelined=pipelined)
 
+    def tensors(self, rows: int, seconds: float, file: Path, form: str) -> Measurement:
+        """A tensor's bytes to an array and into the function; form: "binary" or "json"."""
+        return self._measure(do="tensors", rows=rows, seconds=seconds, file=str(file), form=form)
+
     def answers(self, inputs: Sequence[Sequence[float]]) -> list[Any]:
         """What the function says to each row alone."""
         answers: list[Any] = self._ask(do="answers", inputs=inputs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,15 +43,16 @@ class Bodies:
 
     folder: Path
     count: int
-    content_type: str
+    headers: Mapping[str, str]
 
     @classmethod
-    def write(cls, folder: Path, bodies: Sequence[bytes], content_type: str) -> Bodies:
-        """Write them into a new folder."""
+    def write(cls, folder: Path, bodies: Sequence[bytes], content_type: str, **headers: str) -> Bodies:
+        """Write them into a new folder. headers: further ones of all of them, with _ for -."""
         folder.mkdir()
         for number, body in enumerate(bodies, 1):
             (folder / str(number)).write_bytes(body)
-        return cls(folder, len(bodies), content_type)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return cls(folder, len(bodies), {"Content-Type": content_type, **named})
 
 
 def find() -> str:
@@ -74,7 +75,8 @@ def run(url: str, *, connections: int, seconds: int, bodies: Bodies | None = Non
         f"--duration={seconds}s",
         f"--timeout={TIMEOUT_S}s",
     ]
-    arguments = ["--", str(bodies.folder), str(bodies.count), bodies.content_type] if bodies else []
+    headers = [part for header in bodies.headers.items() for part in header] if bodies else []
+    arguments = ["--", str(bodies.folder), str(bodies.count), *headers] if bodies else []
     try:
         ended = subprocess.run(
             [*command, f"--script={SCRIPT}", url, *arguments],

@@ -289,6 +289,12 @@ def test_nothing_else_ever_happens_to_a_strange_body(body: Any, header: str | No
         assert arrays(request)[0].shape == (request.count, 2)
 
 
+def test_a_shape_that_no_memory_holds_is_refused_though_it_holds_nothing() -> None:
+    compiled = model(Tensor("x", "float32", (None, None, None)))
+    with pytest.raises(BadInput, match="is too large for model 'm'"):
+        ask(compiled, of(given("x", "FP32", [1, 2**30, 2**30, 0], [])))
+
+
 # ---------------------------------------------------------------------------------------------- the contract's own
 
 BOUNDED = model(X, fields=(Field("low", {"minimum": 0}), Field("high", {"maximum": 0.1})))

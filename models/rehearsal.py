@@ -1,0 +1,104 @@
+"""A model's own examples, before it serves: each goes the way of a request, and its answer must be the promised one.
+
+Owns what "the promised one" means. Knows nothing of TensorFlow: a model is whatever runs arrays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+
+from models.contract import Contract, Example
+from models.dialects import native
+from models.dialects.dialect import Call, nothing
+from models.errors import BadInput, BadOutput, LoadError, TooLarge, UnsupportedMedia
+from models.schema import Compiled, compile_contract
+from models.tensors import Array
+from models.wording import clip
+
+log = logging.getLogger("inference.models")
+
+# An example is the operator's own: only what no request could have is refused.
+NO_LIMIT = 1 << 31
+_SHOWN_CHARACTERS = 60
+
+
+class Runnable(Protocol):
+    """What is rehearsed: arrays in the contract's order in, the same out."""
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]: ...
+
+
+class _Candidate(NamedTuple):
+    """The version as its requests will see it."""
+
+    name: str
+    version: str
+    compiled: Compiled
+    state: str = "LOADING"
+    reason: str | None = None
+    signatures: Mapping[str, Compiled] = {}
+    costs: Mapping[str, float] = {}
+
+
+def rehearse(model: Runnable, contract: Contract) -> None:
+    """Run every example. Raises LoadError with the first that fails, and in what."""
+    if not contract.examples:
+        return
+    candidate = _Candidate(contract.name, contract.version, compile_contract(contract))
+    for index, example in enumerate(contract.examples):
+        try:
+            fault = _fault(model, candidate, example)
+        except (BadInput, BadOutput, TooLarge, UnsupportedMedia) as error:
+            fault = str(error)
+        except Exception as error:
+            log.exception("%s version %s fails on its own example %d", contract.name, contract.version, index)
+            raise LoadError(f"it fails on its own example {index}; the server's log has the details") from error
+        if fault is not None:
+            raise LoadError(f"it does not answer its own example {index} as promised: {fault}")
+
+
+def _fault(model: Runnable, candidate: _Candidate, example: Example) -> str | None:
+    """What is wrong with the answer; of several ways to ask, the one that comes nearest."""
+    fault: str | None = None
+    for action in _actions(candidate.compiled.contract, example):
+        call = Call(action, orjson.dumps(example.request), nothing, NO_LIMIT, NO_LIMIT, NO_LIMIT)
+        request = native.parse(candidate, call)
+        outputs = [model.run(item.arrays) for item in request.items]
+        answer = orjson.loads(native.render(candidate.compiled, request, outputs).body)
+        fault = None if example.answer is None else _difference(answer, example.answer, example.tolerance, "")
+        if fault is None:
+            break
+    return fault
+
+
+def _actions(contract: Contract, example: Example) -> list[str]:
+    """The routes that may have given the answer: the answer's form says which, but for /advanced_predict."""
+    is_picture = contract.image is not None and isinstance(example.request, dict) and "image" in example.request
+    if is_picture or (isinstance(example.answer, dict) and {"predicted_class", "top"} & example.answer.keys()):
+        return ["classify"]
+    return ["predict", "advanced"] if contract.routes else ["predict"]
+
+
+def _difference(found: Any, promised: Any, tolerance: float, where: str) -> str | None:
+    """Where an answer is another than promised; it may hold more than that."""
+    if isinstance(promised, dict) and isinstance(found, dict):
+        for key, value in promised.items():
+            if key not in found:
+                return f"there is no {where}{key}"
+            if (fault := _difference(found[key], value, tolerance, f"{where}{key} ")) is not None:
+                return fault
+        return None
+    if isinstance(promised, list) and isinstance(found, list) and len(promised) == len(found):
+        faults = (_difference(*pair, tolerance, where) for pair in zip(found, promised, strict=True))
+        return next((fault for fault in faults if fault is not None), None)
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (found, promised))
+    is_same = abs(found - promised) <= tolerance * (1 + abs(promised)) if numbers else found == promised
+    return None if is_same else f"{where}is {_shown(found)}, not {_shown(promised)}"
+
+
+def _shown(value: Any) -> str:
+    return clip(orjson.dumps(value).decode(), _SHOWN_CHARACTERS)
