@@ -74,7 +74,7 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
     from front.refusals import Refusal, error_response
     from front.security import ADMIN, OPEN, PREDICT, Guard
     from front.speaking import Speaking
-    from models.dialects import native, open_inference
+    from models.dialects import native, open_inference, tf_serving
 
     app = bottle.Bottle()
     app.uninstall(bottle.JSONPlugin)  # answers are bytes already
@@ -86,7 +86,7 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
     app.default_error_handler = answering.refuse
     spoken = [
         Speaking(dialect, settings, client, predictions, answering, f"inference-server {__version__}")
-        for dialect in (native, open_inference)
+        for dialect in (native, tf_serving, open_inference)
     ]
     for speaking in spoken:
         speaking.install(app)

@@ -14,7 +14,7 @@ import re
 from typing import NamedTuple
 
 from batching.errors import Cancelled, DeadlineExceeded, ItemFailed, NoWorker, QueueFull
-from front.catalog import Ambiguous, UnknownModel
+from front.catalog import Ambiguous, UnknownLabel, UnknownModel
 from front.halves import CLIENT_GONE, Response
 from models.dialects import native
 from models.dialects.dialect import Dialect, Fault
@@ -60,6 +60,7 @@ CODE_OF_ERROR: dict[type[Exception], str] = {
     BadInput: "BAD_INPUT",
     Ambiguous: "BAD_INPUT",
     UnknownModel: "NOT_FOUND",
+    UnknownLabel: "NOT_FOUND",
     TooLarge: "TOO_LARGE",
     UnsupportedMedia: "UNSUPPORTED_MEDIA_TYPE",
     Unimplemented: "NOT_IMPLEMENTED",

@@ -33,11 +33,12 @@ class Seen(NamedTuple):
 def walk(start: str | Path) -> Iterator[Seen]:
     """`start` and all below it, each folder before what it holds, by name; nothing where nothing is.
 
-    A folder that a link leads to a second time is not entered again.
+    A folder that a link in it leads back to is not entered again.
     """
-    todo, entered, left = [(str(start), "")], set(), FILES_MAX
+    todo: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(str(start), "", ())]
+    left = FILES_MAX
     while todo and left:
-        path, inside = todo.pop()
+        path, inside, above = todo.pop()
         left -= 1
         try:
             seen = Seen(path, inside, os.stat(path))  # noqa: PTH116 - this runs for every file several times a minute
@@ -47,10 +48,10 @@ def walk(start: str | Path) -> Iterator[Seen]:
         yield seen
         if seen.is_folder:
             identity = seen.status.st_dev, seen.status.st_ino
-            if identity in entered:
+            if identity in above:
                 continue
-            entered.add(identity)
-        todo += [(f"{path}/{name}", f"{inside}/{name}") for name in names if not name.startswith(KEPT)]
+            above = (*above, identity)
+        todo += [(f"{path}/{name}", f"{inside}/{name}", above) for name in names if not name.startswith(KEPT)]
 
 
 def digest(path: str | Path, contract: str | Path | None) -> str:

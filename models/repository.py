@@ -1,4 +1,4 @@
-"""What lies on disk: models, their versions, and whether a version is whole or still being copied.
+"""What lies on disk: models, their versions, and why one of them cannot be served.
 
 Owns the layouts, the names, and where a `contract.json` is looked for. Knows nothing of what is inside a model: this
 runs in the supervisor, so it imports neither TensorFlow nor numpy.
@@ -21,20 +21,18 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Literal
 
+from models.completeness import KINDS, Kind, file_fault, guarded, saved_model_fault, unreadable, visible
 from models.contract_file import read_contract
 from models.errors import LoadError
 from models.fingerprint import digest
 from models.serving_config import FILE as CONFIG
 from models.serving_config import Served, read_config
 
-Kind = Literal["keras", "h5", "saved_model"]
 Layout = Literal["models", "model", "version", "file"]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -42,11 +40,6 @@ VERSION = re.compile(r"[0-9]{1,18}")
 HERE = Path(__file__).resolve().parent
 DEFAULT_FOLDER = HERE / "saved"
 DEFAULT_FILE = HERE / "dummy_model.keras"
-
-_KINDS: dict[str, Kind] = {".keras": "keras", ".h5": "h5"}
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_CHECKPOINT = b"_CHECKPOINTABLE_OBJECT_GRAPH"  # in every graph that restores what TensorFlow 2 saved
-_SHARD = re.compile(r"variables\.data-[0-9]{5}-of-([0-9]{5})")
 
 
 @dataclass(frozen=True)
@@ -145,7 +138,7 @@ class Repository:
             return {self._named.name: self._named}
         if base_paths is not None:
             return {name: self._configured(path) for name, path in base_paths.items()}
-        return {entry.name: entry for entry in _visible(self.root) if entry.suffix in _KINDS or _is_folder(entry)}
+        return {entry.name: entry for entry in visible(self.root) if entry.suffix in KINDS or _is_folder(entry)}
 
     def _configured(self, base_path: str) -> Path:
         """The folder meant by a path that may be another machine's."""
@@ -157,7 +150,7 @@ class Repository:
         """The files and folders that an entry is read from."""
         if self._layout == "version":
             return [path, path.parent / "contract.json"]
-        return [path, path.with_name(f"{path.stem}.contract.json")] if path.suffix in _KINDS else [path]
+        return [path, path.with_name(f"{path.stem}.contract.json")] if path.suffix in KINDS else [path]
 
     def read(self, name: str, path: Path) -> list[ModelReference]:
         """The versions at an entry, in any order; none where nothing is left of it."""
@@ -166,7 +159,7 @@ class Repository:
         try:
             return self._lone(path)
         except OSError as error:
-            return [ModelReference(_tidy(path.stem), "1", str(path), "saved_model", refusal=_unreadable(error))]
+            return [ModelReference(_tidy(path.stem), "1", str(path), "saved_model", refusal=unreadable(error))]
 
     def _lone(self, path: Path) -> list[ModelReference]:
         resolved = _real(path)
@@ -242,18 +235,18 @@ class _Place:
         try:
             return list(self._entry(path, name))
         except OSError as error:
-            return [ModelReference(path.stem, "1", str(path), "saved_model", refusal=_unreadable(error))]
+            return [ModelReference(path.stem, "1", str(path), "saved_model", refusal=unreadable(error))]
 
     def _entry(self, path: Path, name: str) -> Iterator[ModelReference]:
-        if path.suffix in _KINDS and not path.is_dir():
+        if path.suffix in KINDS and not path.is_dir():
             if path.exists() or path.is_symlink():
                 yield self.file(path, path.stem, path.with_name(f"{path.stem}.contract.json"))
         elif path.is_dir():
             yield from self.model(path, name)
 
     def file(self, path: Path, name: str, contract: Path) -> ModelReference:
-        reference = ModelReference(name, "1", str(path), _KINDS.get(path.suffix, "keras"))
-        return self._checked(reference, lambda: _file_fault(path), [contract])
+        reference = ModelReference(name, "1", str(path), KINDS.get(path.suffix, "keras"))
+        return self._checked(reference, lambda: file_fault(path), [contract])
 
     def model(self, folder: Path, name: str) -> Iterator[ModelReference]:
         """A model's versions; a folder without any is one refused version."""
@@ -268,11 +261,11 @@ class _Place:
         kind: Kind = "saved_model"
         fault: str | None
         if self.is_saved_model(folder):
-            fault = _guarded(lambda: _saved_model_fault(folder))
+            fault = guarded(lambda: saved_model_fault(folder))
         elif files := self.files(folder):
-            path, kind = files[0], _KINDS[files[0].suffix]
+            path, kind = files[0], KINDS[files[0].suffix]
             several = "there is more than one model file in its folder"
-            fault = several if len(files) > 1 else _guarded(lambda: _file_fault(path))
+            fault = several if len(files) > 1 else guarded(lambda: file_fault(path))
         else:
             fault = "there is no saved_model.pb and no .keras file in its folder (is it still being copied?)"
         contracts = [folder / "contract.json", model_folder / "contract.json"]
@@ -284,11 +277,11 @@ class _Place:
 
     @staticmethod
     def versions(folder: Path) -> list[Path]:
-        return [entry for entry in _visible(folder) if VERSION.fullmatch(entry.name) and entry.is_dir()]
+        return [entry for entry in visible(folder) if VERSION.fullmatch(entry.name) and entry.is_dir()]
 
     @staticmethod
     def files(folder: Path) -> list[Path]:
-        return [entry for entry in _visible(folder) if entry.suffix in _KINDS]
+        return [entry for entry in visible(folder) if entry.suffix in KINDS]
 
     def _checked(
         self, reference: ModelReference, fault: Callable[[], str | None], contracts: list[Path]
@@ -303,8 +296,8 @@ class _Place:
             contract_path=None if resolved_contract is None else str(resolved_contract),
             digest=digest(path, resolved_contract),
         )
-        refusal = self._name_fault(reference) or _guarded(lambda: self._escape(path, resolved_contract))
-        refusal = refusal or self._h5_fault(reference) or _guarded(fault)
+        refusal = self._name_fault(reference) or guarded(lambda: self._escape(path, resolved_contract))
+        refusal = refusal or self._h5_fault(reference) or guarded(fault)
         if refusal is None and reference.contract_path is not None:
             try:
                 reference = replace(reference, isolate=read_contract(reference.contract_path).get("isolate") is True)
@@ -355,14 +348,6 @@ def _some(found: list[ModelReference], where: Path) -> list[ModelReference]:
     return found
 
 
-def _visible(folder: Path) -> list[Path]:
-    """Its entries by name without the hidden ones; empty where it cannot be read, which is found out soon enough."""
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError:
-        return []
-
-
 def _is_folder(path: Path) -> bool:
     """Or may be one, for all we are allowed to see."""
     try:
@@ -389,41 +374,3 @@ def merged(found: Iterable[ModelReference]) -> list[ModelReference]:
         if one.refusal is None:
             seen.add(key)
     return result
-
-
-def _guarded(fault: Callable[[], str | None]) -> str | None:
-    """A fault, or that it could not be looked for: files come and go while a version is copied or removed."""
-    try:
-        return fault()
-    except OSError as error:
-        return _unreadable(error)
-
-
-def _unreadable(error: OSError) -> str:
-    return f"it cannot be read: {error.strerror}"
-
-
-def _file_fault(path: Path) -> str | None:
-    """What is wrong with a model file, as far as its outside shows. Half a zip has no directory, which comes last."""
-    if path.suffix not in _KINDS:
-        return "it is neither a .keras file nor a SavedModel's folder"
-    with path.open("rb") as file:
-        keras = path.suffix == ".keras"
-        whole = zipfile.is_zipfile(file) if keras else file.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC
-    return None if whole else f"it is not a whole {path.suffix} file (is it damaged, or still being copied?)"
-
-
-def _saved_model_fault(folder: Path) -> str | None:
-    """What is missing of a SavedModel. TensorFlow 1 wrote some that have no variables."""
-    copying = "(is it still being copied?)"
-    if not (folder / "saved_model.pb").stat().st_size:
-        return f"its saved_model.pb is empty {copying}"
-    variables = folder / "variables"
-    if not variables.is_dir():
-        with (folder / "saved_model.pb").open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as graph:
-            restores = graph.find(_CHECKPOINT) != -1
-        return f"its variables folder is missing {copying}" if restores else None
-    shards = [found for entry in _visible(variables) if (found := _SHARD.fullmatch(entry.name))]
-    if not (variables / "variables.index").exists() or len(shards) != int(shards[0][1] if shards else 1):
-        return f"files are missing in its variables folder {copying}"
-    return None

@@ -7,6 +7,7 @@ would share), and else linked. Where none of that is possible the version is ser
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -18,7 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from models.fingerprint import KEPT, digest, walk
+from models.fingerprint import FILES_MAX, KEPT, digest, walk
 from models.repository import ModelReference
 
 log = logging.getLogger("inference.models")
@@ -45,7 +46,9 @@ class Shelf:
         self._kept: dict[tuple[str, str, str], ModelReference] = {}
         self._lock = -1
         self._folder: Path | None = None
+        self._has_complained = False
         try:
+            beside.mkdir(parents=True, exist_ok=True)
             sweep(beside)
             self._folder, self._lock = _own_folder(beside)
         except OSError as error:
@@ -54,7 +57,7 @@ class Shelf:
     def keep(self, reference: ModelReference) -> ModelReference:
         """The same version, with paths of copies that nobody else touches. Raises Moving."""
         key = _key(reference)
-        if key not in self._kept:
+        if key not in self._kept or not Path(self._kept[key].path).exists():
             self._kept[key] = self._copied(reference)
         return self._kept[key]
 
@@ -102,6 +105,9 @@ class Shelf:
         return replace(reference, path=str(path), contract_path=None if contract is None else str(contract))
 
     def _serve_in_place(self, error: OSError) -> None:
+        if self._has_complained:
+            return
+        self._has_complained = True
         log.warning(
             "the files of what is served cannot be kept (%s): a worker that dies after they are deleted cannot be"
             " replaced; KEEP_DIR names another folder for them",
@@ -153,6 +159,8 @@ def _copy_all(source: Path, target: Path) -> None:
     found = list(walk(source))
     if not found:
         raise FileNotFoundError(source.name)
+    if len(found) >= FILES_MAX:
+        raise OSError(errno.E2BIG, "there are too many files")
     small = sum(seen.status.st_size for seen in found if not seen.is_folder) <= SMALL_BYTES
     for seen in found:
         if seen.is_folder:
@@ -166,9 +174,13 @@ def _copy(source: str, target: Path, *, small: bool) -> None:
     if _cloned(real, target):
         return
     if small:
-        shutil.copyfile(real, target)
-    else:
-        os.link(real, target)
+        try:
+            shutil.copyfile(real, target)
+        except OSError:  # the disk is full; a link takes nothing of it
+            target.unlink(missing_ok=True)
+        else:
+            return
+    os.link(real, target)
 
 
 def _cloned(source: str, target: Path) -> bool:

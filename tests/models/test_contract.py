@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 from hypothesis import given
 
-from models.contract import Contract, Example, Field, Image, Tensor
+from models.contract import METHOD_CLASSIFY, Contract, Example, Field, GraphNames, Image, Tensor
 from tests.models.strategies import contracts
 
 
@@ -30,5 +30,19 @@ def test_everything_a_user_may_add_comes_back_too() -> None:
         null_for_nan=True,
         isolate=True,
         max_rows=7,
+    )
+    assert Contract.from_json(orjson.loads(orjson.dumps(contract.to_json()))) == contract
+
+
+def test_what_a_signature_adds_comes_back_too() -> None:
+    contract = Contract(
+        "iris",
+        "3",
+        (Tensor("inputs", "string", ()),),
+        (Tensor("scores", "float32", (2,)),),
+        signature="classify",
+        aliases=("same", "other"),
+        method=METHOD_CLASSIFY,
+        graph_names=GraphNames(("examples:0",), ("scores:0",)),
     )
     assert Contract.from_json(orjson.loads(orjson.dumps(contract.to_json()))) == contract

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,120 @@ def picture_bytes(folder: Path) -> None:
 
 def picture_any_size(folder: Path) -> None:
     save_function(folder, lambda x: tf.reduce_mean(x, axis=(1, 2)), rows(None, None, 3, dtype=tf.float64, name="image"))
+
+
+def half_plus_two(folder: Path) -> None:
+    """As TensorFlow Serving's own example: a graph of TensorFlow 1 whose signatures share the nodes, y = x / 2 + 2."""
+    _half_plus(folder, 2.0, "regress_x_to_y")
+
+
+def half_plus_three(folder: Path) -> None:
+    _half_plus(folder, 3.0, "tensorflow/serving/regress")
+
+
+def _half_plus(folder: Path, more: float, regress: str) -> None:
+    v1, to = tf.compat.v1, tf.compat.v1.saved_model
+    with v1.Graph().as_default(), v1.Session() as session:
+        examples = v1.placeholder(tf.string, [None], name="tf_example")
+        wanted = {
+            "x": v1.io.FixedLenFeature([1], tf.float32),
+            "x2": v1.io.FixedLenFeature([1], tf.float32, default_value=[0.0]),
+        }
+        parsed = v1.io.parse_example(examples, wanted)
+        half = v1.Variable(0.5, name="a")
+        x = tf.identity(parsed["x"], name="x")
+        y = tf.add(half * x, more, name="y")
+        y3 = tf.add(half * parsed["x2"], more + 1.0, name="y3")
+        session.run(v1.global_variables_initializer())
+        builder = to.Builder(str(folder / "written"))
+        builder.add_meta_graph_and_variables(
+            session,
+            [to.tag_constants.SERVING],
+            signature_def_map={
+                "serving_default": to.predict_signature_def({"x": x}, {"y": y}),
+                "same": to.predict_signature_def({"x": x}, {"y": y}),
+                regress: to.regression_signature_def(examples, y),
+                "regress_x2_to_y3": to.regression_signature_def(examples, y3),
+                "classify_x_to_y": to.classification_signature_def(examples, None, y),
+            },
+        )
+        builder.save()
+    _move_up(folder)
+
+
+def _move_up(folder: Path) -> None:
+    """The builder of TensorFlow 1 wants to make its folder itself."""
+    for path in (folder / "written").iterdir():
+        path.rename(folder / path.name)
+    (folder / "written").rmdir()
+
+
+def iris(folder: Path) -> None:
+    """A classifier of tf.Examples without a rank, as TensorFlow 1 wrote them: features a (2 floats), name, age, on."""
+    v1, to = tf.compat.v1, tf.compat.v1.saved_model
+    with v1.Graph().as_default(), v1.Session() as session:
+        examples = v1.placeholder(tf.string, name="examples")
+        wanted = {
+            "a": v1.io.FixedLenFeature([2], tf.float32),
+            "name": v1.io.FixedLenFeature([], tf.string, default_value=""),
+            "age": v1.io.FixedLenFeature([], tf.int64, default_value=0),
+            "words": v1.io.VarLenFeature(tf.string),
+        }
+        parsed = v1.io.parse_example(examples, wanted)
+        count = tf.sparse.reduce_sum(
+            tf.SparseTensor(
+                parsed["words"].indices, tf.ones_like(parsed["words"].values, tf.float32), parsed["words"].dense_shape
+            ),
+            1,
+        )
+        first, second = parsed["a"][:, 0] + tf.cast(parsed["age"], tf.float32), parsed["a"][:, 1] + count
+        scores = tf.stack([first, second], 1)
+        rows = tf.shape(scores)[0]
+        classes = tf.stack([tf.strings.join(["is ", parsed["name"]]), tf.tile(tf.constant(["other"]), [rows])], 1)
+        builder = to.Builder(str(folder / "written"))
+        builder.add_meta_graph_and_variables(
+            session,
+            [to.tag_constants.SERVING],
+            signature_def_map={
+                "serving_default": to.classification_signature_def(examples, classes, scores),
+                "classes": to.classification_signature_def(examples, classes, None),
+                "sum": to.regression_signature_def(examples, first + second),
+            },
+        )
+        builder.save()
+    _move_up(folder)
+
+
+def default_and_broken(folder: Path) -> None:
+    """The second signature has no rows, so it cannot be served; the first can."""
+    module = tf.Module()
+    module.double = tf.function(lambda x: {"y": x * 2.0}, input_signature=[rows(1, name="x")])
+    module.total = tf.function(lambda x: {"y": tf.reduce_sum(x)}, input_signature=[rows(1, name="x")])
+    module.triple = tf.function(lambda z: {"y": z * 3.0}, input_signature=[rows(1, name="z")])
+    tf.saved_model.save(
+        module, str(folder), {"serving_default": module.double, "total": module.total, "triple": module.triple}
+    )
+
+
+def two_graphs(folder: Path) -> None:
+    """One graph for serving and one with a further tag, as for a GPU."""
+    v1, to = tf.compat.v1, tf.compat.v1.saved_model
+    builder = to.Builder(str(folder / "written"))
+    for index, tags in enumerate((["serve"], ["serve", "gpu"])):
+        with v1.Graph().as_default(), v1.Session() as session:
+            x = v1.placeholder(tf.float32, [None, 1], name="x")
+            signature = to.predict_signature_def({"x": x}, {"y": x * (index + 2.0)})
+            add = builder.add_meta_graph if index else partial(builder.add_meta_graph_and_variables, session)
+            add(tags, signature_def_map={"serving_default": signature})
+    builder.save()
+    _move_up(folder)
+
+
+def octets(folder: Path) -> None:
+    module = tf.Module()
+
+    def told(x: Any) -> dict[str, Any]:
+        return {"raw_bytes": tf.identity(x), "plain": tf.strings.as_string(tf.strings.length(x))}
+
+    module.told = tf.function(told, input_signature=[rows(dtype=tf.string, name="x")])
+    tf.saved_model.save(module, str(folder), module.told)
