@@ -41,6 +41,7 @@ def load(reference: dict[str, Any], options: dict[str, Any]) -> LoadedModel:
     Raises LoadError with a reason that is safe to show; the details are logged.
     """
     from models.narrowing import derive_image, narrow
+    from models.rehearsal import rehearse
 
     which = ModelReference.from_json(reference)
     try:
@@ -65,7 +66,9 @@ def load(reference: dict[str, Any], options: dict[str, Any]) -> LoadedModel:
             log.info("%s version %s: %s", which.name, which.version, warning.message)
         if contract.image is None:
             contract = replace(contract, image=derive_image(contract))
-        return execution.LoadedModel(graph, contract, others)
+        model = execution.LoadedModel(graph, contract, others)
+        rehearse(model, contract)
+        return model
     except LoadError as error:
         log.warning("%s version %s cannot be served: %s", which.name, which.version, error.reason)
         raise

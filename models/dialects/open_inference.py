@@ -55,6 +55,7 @@ _OPERATION = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)").fullmatc
 _REASONS = tuple((re.compile(pattern).fullmatch, reason) for pattern, reason in _NOT_OFFERED)
 
 # Triton's words, where clients look for them; any other refusal is in the words of whoever refused.
+TEXT_CHARACTERS = 600
 _TEXTS = {
     "METHOD_NOT_ALLOWED": "Method Not Allowed",
     "OVERLOADED": "Exceeds maximum queue size",
@@ -103,7 +104,7 @@ def _not_found(fault: Fault) -> Rendered:
 
 
 def _error(text: str, status: int) -> Rendered:
-    return Rendered(dumps({"error": text}), status=status)
+    return Rendered(dumps({"error": clip(text, TEXT_CHARACTERS)}), status=status)
 
 
 # ---------------------------------------------------------------------------------------------- load and unload

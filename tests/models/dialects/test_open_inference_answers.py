@@ -82,7 +82,7 @@ def test_values_of_any_datatype_read_back_from_json(data: st.DataObject, dtype: 
     answer, (received,) = answered(render(compiled, [array]))
     assert answer["outputs"][0]["datatype"] == DATATYPES[dtype]
     expected = values if dtype == "string" else array[0].tolist()
-    read = received if dtype in ("string", "bool") else np.array(received).astype(dtype).tolist()
+    read = received if dtype in ("string", "bool") else np.array(received, dtype).tolist()
     assert read == expected
 
 
