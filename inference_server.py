@@ -261,6 +261,10 @@ def run_child(role: str, fd: int) -> int:
         from front.process import main as front_main
 
         front_main(fd, create_app)
+    elif role == "excerpt":
+        from commands import excerpt
+
+        return excerpt.main()
     elif role == "shipper":
         from commands import shipper
 

@@ -79,8 +79,8 @@ def outputs_of(row: LoggedRow) -> Any:
     return outputs
 
 
-def instance_of(row: LoggedRow, contract: Contract) -> Any:
-    """What one of "instances" is for this row. Raises Skipped."""
+def instance_of(row: LoggedRow, contract: Contract | None) -> Any:
+    """What one of "instances" is for this row; contract: None where nothing is known of pictures. Raises Skipped."""
     if row.truncated:
         raise Skipped("it was longer than the log keeps")
     features = _parsed(row.features)
@@ -89,7 +89,9 @@ def instance_of(row: LoggedRow, contract: Contract) -> Any:
     if isinstance(features, dict):
         if {"sha256", "bytes"} <= features.keys():
             raise Skipped("only a digest of its input was kept")
-        if features.keys() == {"image"} and contract.image is not None:
+        if features.keys() == {"image"} and contract is None:
+            raise Skipped("it is a picture")
+        if features.keys() == {"image"} and contract is not None and contract.image is not None:
             return _pixels(features["image"], contract.image, contract.inputs[0])
     if _holds_null(features):
         raise Skipped("a field of its input is never written")

@@ -42,7 +42,7 @@ class Settings:
         "they cost their memory",
     )
     reload_replay: int = _setting(
-        0, "logged requests that a new version must answer as they were answered before it serves"
+        0, "of a model, so many logged requests that a new version must be able to answer before it serves"
     )
     keep_dir: str | None = _setting(
         None,

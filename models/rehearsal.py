@@ -1,14 +1,17 @@
-"""A model's own examples, before it serves: each goes the way of a request, and its answer must be the promised one.
+"""A model before it serves: its own examples, and requests that others have sent, go the way of every request.
 
-Owns what "the promised one" means. Knows nothing of TensorFlow: a model is whatever runs arrays.
+An example's answer must be the promised one; a logged request must be answered, and how far its answer is from the one
+before is told. Owns what "the promised one" means. Knows nothing of TensorFlow: a model is whatever runs arrays.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import orjson
 
 from models.contract import Contract, Example
@@ -24,6 +27,8 @@ log = logging.getLogger("inference.models")
 # An example is the operator's own: only what no request could have is refused.
 NO_LIMIT = 1 << 31
 _SHOWN_CHARACTERS = 60
+# Answers closer than this are the same: batched or compiled differently, a model's last bits differ.
+SAME = 1e-5
 
 
 class Runnable(Protocol):
@@ -61,14 +66,53 @@ def rehearse(model: Runnable, contract: Contract) -> None:
             raise LoadError(f"it does not answer its own example {index} as promised: {fault}")
 
 
+def replay(model: Runnable, contract: Contract, path: Path) -> None:
+    """Run logged requests: each line of the file is a JSON object with an instance and the outputs it had.
+
+    That a new version answers otherwise is what it was made for, so it is logged; that it cannot answer is a LoadError.
+    """
+    candidate = _Candidate(contract.name, contract.version, compile_contract(contract))
+    lines = path.read_bytes().splitlines()
+    changed, largest = 0, 0.0
+    for line in lines:
+        logged = orjson.loads(line)
+        try:
+            answer = _answer(model, candidate, "predict", {"instances": [logged["instance"]]})
+        except (BadInput, BadOutput, TooLarge, UnsupportedMedia) as error:
+            raise LoadError(f"it does not answer a logged request: {error}") from None
+        except Exception as error:
+            log.exception("%s version %s fails on a logged request", contract.name, contract.version)
+            raise LoadError("it fails on a logged request; the server's log has the details") from error
+        difference = _distance(answer["predictions"][0], logged["outputs"])
+        changed += difference is None or difference > SAME
+        largest = max(largest, difference or 0.0)
+    log.info(
+        "%s version %s answers %d logged requests, %d of them otherwise than before (by %.3g at most)",
+        contract.name, contract.version, len(lines), changed, largest,
+    )  # fmt: skip
+
+
+def _distance(found: Any, before: Any) -> float | None:
+    """The largest difference of two answers' numbers; None where they are of different form."""
+    try:
+        a, b = np.asarray(found, float).ravel(), np.asarray(before, float).ravel()
+    except (ValueError, TypeError):
+        return 0.0 if found == before else None
+    return float(np.abs(a - b).max(initial=0.0)) if a.shape == b.shape else None
+
+
+def _answer(model: Runnable, candidate: _Candidate, action: str, body: Any) -> Any:
+    call = Call(action, orjson.dumps(body), nothing, NO_LIMIT, NO_LIMIT, NO_LIMIT)
+    request = native.parse(candidate, call)
+    outputs = [model.run(item.arrays) for item in request.items]
+    return orjson.loads(native.render(candidate.compiled, request, outputs).body)
+
+
 def _fault(model: Runnable, candidate: _Candidate, example: Example) -> str | None:
     """What is wrong with the answer; of several ways to ask, the one that comes nearest."""
     fault: str | None = None
     for action in _actions(candidate.compiled.contract, example):
-        call = Call(action, orjson.dumps(example.request), nothing, NO_LIMIT, NO_LIMIT, NO_LIMIT)
-        request = native.parse(candidate, call)
-        outputs = [model.run(item.arrays) for item in request.items]
-        answer = orjson.loads(native.render(candidate.compiled, request, outputs).body)
+        answer = _answer(model, candidate, action, example.request)
         fault = None if example.answer is None else _difference(answer, example.answer, example.tolerance, "")
         if fault is None:
             break

@@ -94,6 +94,10 @@ class Store:
             limit -= size
             after = (page[-1].created_at, page[-1].id)
 
+    def time_of(self, model: str, rank: int) -> datetime | None:
+        """When the model's last answered row was written (rank 0), or the one before it (1) …; None without so many."""
+        return self._run(partial(table.time_of, model=model, rank=rank))
+
     def counts(self) -> table.Counts:
         """How many rows there are, and from when."""
         return self._run(table.counts)

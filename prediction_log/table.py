@@ -122,6 +122,16 @@ def select(
     return [Logged._make([row[0], _received(row[1]), *row[2:-1], bool(row[-1])]) for row in found]
 
 
+def time_of(connection: Connection, model: str, rank: int) -> datetime | None:
+    """When the model's last answered row was written (rank 0), or the one before it (1) …; None without so many."""
+    statement = """
+        SELECT created_at FROM inference_logs WHERE model = :model AND status = 200
+        ORDER BY created_at DESC, id DESC LIMIT 1 OFFSET :rank
+    """
+    found = connection.execute(text(statement), {"model": model, "rank": rank}).scalar()
+    return None if found is None else _received(found)
+
+
 def now(connection: Connection) -> datetime:
     """The database's clock."""
     question = "SELECT now()" if connection.dialect.name == "postgresql" else "SELECT " + sqlite_time("'now'")
