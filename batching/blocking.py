@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from batching.asking import GONE
 from batching.client import Client, Handle, Outcome, Target
 from batching.control import ControlChannel
 from batching.counters import Counters
@@ -101,6 +102,7 @@ class BlockingClient:
             compile=self._compile(compile),
             max_rows=hello["queue_rows"],
             max_bytes=hello["queue_bytes"],
+            linger_s=hello["linger_s"],
             on_message=self._on_message,
             on_lost=self._on_lost,
         )
@@ -155,6 +157,23 @@ class BlockingClient:
         """As Client.tell_condition, from any thread."""
         with contextlib.suppress(OSError):  # the supervisor has gone, and with it whoever would ask
             self._loop.call_soon(lambda: self._client.tell_condition(text))
+
+    def administer(self, action: str, model: str | None, timeout_s: float) -> dict[str, Any]:
+        """Have models changed and wait for what comes of it; see batching.asking."""
+        answered = threading.Event()
+        answers: list[dict[str, Any]] = []
+
+        def done(answer: dict[str, Any]) -> None:
+            answers.append(answer)
+            answered.set()
+
+        try:
+            self._loop.call_soon(lambda: self._client.administer(action, model, done))
+        except OSError:
+            return {"ok": False, "reason": GONE, "models": []}
+        if not answered.wait(timeout_s):
+            return {"ok": False, "reason": f"it was not decided within {timeout_s:g} s", "models": []}
+        return answers[0]
 
     def close(self) -> None:
         """End the thread and let go of every descriptor."""

@@ -30,12 +30,16 @@ _STATES = {"T": STOPPED, "t": STOPPED, "R": "running", "D": "waiting for a devic
 
 
 class Stage(Enum):
-    """A worker's life. Only an active one is in the snapshot."""
+    """A worker's life. Only an active one is in the snapshot.
+
+    It may go back once: a kept one becomes active again when a change of models is taken back.
+    """
 
     LOADING = 0
-    WARM = 1  # could serve at once: it stands by, or becomes active in the very pass in which it said so
+    WARM = 1  # could serve at once: it stands by, waits for others, or becomes active in the very pass
     ACTIVE = 2
-    RETIRING = 3  # finishes what it has, and ends
+    KEPT = 3  # of the generation before: answers who still asks for that, and could serve again at once
+    RETIRING = 4  # finishes what it has, and ends
 
 
 class Child:
@@ -82,11 +86,12 @@ class FrontEnd:
 def spawn(entry: Sequence[str], role: str) -> tuple[subprocess.Popen[bytes], ControlChannel]:
     """A fresh interpreter on our own entry, with an environment of its own, and the channel to it.
 
-    Signals for the whole group wait until it ignores them: before that they would end it, with a traceback.
+    Signals for the whole group wait until it ignores them: before that they would end it, with a traceback. A terminal
+    that hangs up is none of its affairs: that signal waits for ever.
     """
     ours, theirs = socket.socketpair()
     environment = {key: value for key, value in os.environ.items() if key not in WITHHELD_ENVIRONMENT}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     try:
         process = subprocess.Popen(
             [*entry, role, str(theirs.fileno())],

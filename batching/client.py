@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from batching import arrays
+from batching.asking import Asking
 from batching.control import ControlChannel
 from batching.counters import Counters, Slot
 from batching.errors import (
@@ -28,7 +29,7 @@ from batching.errors import (
     QueueFull,
 )
 from batching.items import Answer, InFlight, Outcome, Target, Ticket, settled
-from batching.links import ControlHandle, Handle, Loop, WorkerLink
+from batching.links import ControlHandle, Handle, Loop, WorkerLink, least_busy, retire_and_revive
 from batching.suspects import Suspects, Verdict
 from batching.transport import ALONE, Frame, Kind, ids_of, pack
 
@@ -40,6 +41,8 @@ class Client:
 
     compile: called with each snapshot (a dictionary, see batching.fronts) before it becomes the view.
     max_rows, max_bytes: what may be in flight from here to one worker; beyond it `submit` raises QueueFull.
+    linger_s: how long a request may live: until then, one that has read the snapshot of an older generation of models
+        is answered by that generation.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Client:
         compile: Callable[[dict[str, Any]], Any],
         max_rows: int,
         max_bytes: int,
+        linger_s: float = 2.0,
         on_message: Callable[[dict[str, Any]], None] = lambda message: None,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
@@ -63,12 +67,14 @@ class Client:
         self._on_lost = on_lost
         self._max_rows = max_rows
         self._max_bytes = max_bytes
+        self._linger_s = linger_s
         self._links: dict[int, WorkerLink] = {}
         self._in_flight: dict[int, InFlight] = {}
         self._ids = itertools.count(1)
         self._next_expiry = float("inf")
         self._to_flush: set[WorkerLink] = set()
-        self._bereaved: dict[int, str] = {}  # workers that died, and their groups, until a snapshot knows of it
+        # Workers that died, and their groups and generations, until a snapshot knows of it.
+        self._bereaved: dict[int, tuple[str, int]] = {}
         self._parked: list[InFlight] = []  # what waits for that snapshot
         # Workers we lost, until we hear how they died: items alone in their last call, and those given up before.
         self._mourned: dict[int, tuple[list[InFlight], list[tuple[str, bool]]]] = {}
@@ -78,6 +84,7 @@ class Client:
         self._gauge = slot.gauge("inference_in_flight")
         self.view: Any = compile({"serial": 0, "models": [], "workers": []})
         self._control = ControlHandle(self, channel)
+        self._asking = Asking(channel)
         loop.watch(self._control)
 
     # -- items ---------------------------------------------------------------------------------------------------
@@ -152,7 +159,11 @@ class Client:
                 if item.started:
                     link.overdue[item.id] = (item.digest(), item.alone)
             self._finish(item, DeadlineExceeded("no answer within the deadline"))
-        self._next_expiry = min((item.deadline for item in self._in_flight.values()), default=float("inf"))
+        lingering = [link for link in self._links.values() if link.retired]
+        for link in lingering:
+            self._close_retired(link, now)
+        ends = [item.deadline for item in self._in_flight.values()]
+        self._next_expiry = min([*ends, *(link.until for link in lingering if link.until > now)], default=float("inf"))
         return self._next_expiry
 
     def flush(self) -> None:
@@ -167,17 +178,17 @@ class Client:
         return len(self._in_flight)
 
     def _choose(self, target: Target) -> WorkerLink | None:
-        """The worker with the least to do. None: it died just now, and the next snapshot tells of another."""
-        links = [
-            link
-            for link in self._links.values()
-            if link.group == target.group and link.generation == target.generation and not link.retired
-        ]
-        if not links:
-            if target.group in self._bereaved.values():
+        """The worker with the least to do, of those that still serve if there are any.
+
+        None: it died just now, and the next snapshot tells of another.
+        """
+        link = least_busy(self._links.values(), target[:2])
+        if link is None or link.retired:
+            if target[:2] in self._bereaved.values():
                 return None
-            raise NoWorker("no worker holds this model just now")
-        return links[0] if len(links) == 1 else min(links, key=lambda link: link.rows)
+            if link is None:
+                raise NoWorker("no worker holds this model just now")
+        return link
 
     def _send(self, item: InFlight, link: WorkerLink) -> None:
         item.link = link
@@ -206,7 +217,7 @@ class Client:
             link.rows -= item.rows
             link.bytes -= len(item.payload)
             if link.retired:
-                self._close_retired(link)
+                self._close_retired(link, time.monotonic())
         # The item and its ticket know each other: without this the payload would wait for the garbage collector.
         done, item.done, item.payload = item.done, settled, b""
         done(outcome)
@@ -246,7 +257,7 @@ class Client:
         self._let_go(link)
         self._control.channel.send({"type": "unlinked", "worker": link.id})
         if not link.retired:
-            self._bereaved[link.id] = link.group
+            self._bereaved[link.id] = (link.group, link.generation)
         orphans = [item for item in self._in_flight.values() if item.link is link]
         # A batch that runs in the worker's loop is not announced: then it may have been any of them.
         told = any(item.started for item in orphans)
@@ -310,9 +321,10 @@ class Client:
         link.connection.close()
         self._to_flush.discard(link)
 
-    def _close_retired(self, link: WorkerLink) -> None:
+    def _close_retired(self, link: WorkerLink, now: float) -> None:
         """The worker was taken out of service: our end of file tells it that we have all its answers."""
-        if not link.items and not link.connection.wants_write and self._links.get(link.id) is link:
+        is_idle = not link.items and not link.connection.wants_write
+        if is_idle and link.until <= now and self._links.get(link.id) is link:
             self._let_go(link)
 
     # -- what the supervisor says --------------------------------------------------------------------------------
@@ -322,11 +334,14 @@ class Client:
         try:
             messages = self._control.channel.receive()
         except ConnectionLost:
+            self._asking.end()
             self._on_lost()
             return
         for message, fds in messages:
             if message["type"] == "snapshot":
                 self._adopt(message, fds)
+            elif message["type"] == "admin_done":
+                self._asking.hear(message)
             elif message["type"] == "death":
                 self._hear_of_death(message["worker"], from_outside=message["from_outside"])
             else:
@@ -336,22 +351,31 @@ class Client:
         """Say what is wrong with this process, for GET /ready; None when nothing is any more."""
         self._control.channel.send({"type": "condition", "text": text})
 
+    def administer(self, action: str, model: str | None, done: Callable[[dict[str, Any]], None]) -> None:
+        """Have models changed; see batching.asking. `done` hears once what came of it."""
+        self._asking.ask(action, model, done)
+
     def _adopt(self, snapshot: dict[str, Any], fds: list[int]) -> None:
         self.view = self._compile(snapshot)
         workers = {worker["id"]: worker for worker in snapshot["workers"]}
         for id, fd in zip(snapshot["links"], fds, strict=True):
             worker = workers[id]
-            link = WorkerLink(self, id, worker["group"], worker["generation"], socket.socket(fileno=fd))
+            sock = socket.socket(fileno=fd)
+            if id in self._links:  # it serves again, before we have let go of it
+                sock.close()
+                continue
+            link = WorkerLink(self, id, worker["group"], worker["generation"], sock)
             self._links[id] = link
             self._loop.watch(link)
         self._suspects.adopt(snapshot.get("quarantine", {}))
         self._control.channel.send({"type": "acknowledged", "serial": snapshot["serial"]})
-        for link in [link for link in self._links.values() if link.id not in workers]:
-            link.retired = True
-            self._close_retired(link)
+        now = time.monotonic()
+        for link in retire_and_revive(self._links.values(), workers, now + self._linger_s):
+            self._next_expiry = min(self._next_expiry, max(link.until, now))
+            self._close_retired(link, now)
         # A snapshot may have been on its way already when the worker died.
         known = workers.keys() - set(snapshot["links"])
-        self._bereaved = {id: group for id, group in self._bereaved.items() if id in known}
+        self._bereaved = {id: generation for id, generation in self._bereaved.items() if id in known}
         parked, self._parked = self._parked, []
         for id in snapshot["links"]:  # it lives, and only the link had ended
             parked += self._mourned.pop(id, ([], []))[0]
@@ -361,6 +385,7 @@ class Client:
 
     def close(self) -> None:
         """Let go of everything; items in flight end as NoWorker."""
+        self._asking.end()
         for link in list(self._links.values()):
             self.lost(link)
         self._bereaved.clear()

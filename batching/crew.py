@@ -2,248 +2,368 @@
 
 Owns each worker's stage. Level-triggered: whatever has happened, `advance` moves up who is ready and lets go of who is
 replaced, then (after the fronts were told) `fill` starts what is missing. So no two events can get in each other's way.
-Knows nothing of fronts; how a process is started and found dead is batching.processes' affair.
+Knows nothing of fronts; starting and ending is batching.roster's affair, who is too heavy batching.scales'.
+
+A worker belongs to a generation. The current one serves. While another list of models is wanted there is a candidate,
+which loads beside it; in the pass in which all its workers are ready it becomes the current one, and the one before is
+kept for a while. One that fails touches nobody. There are never three: the kept one has gone when a candidate starts.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-from batching.child import Child, Stage, offer_to_oom_killer, resident_bytes
+from batching.child import Child, Stage, resident_bytes
 from batching.counters import Slot
-from batching.fingerprint import Fingerprint, fingerprint
-from batching.groups import Group, Plan, backoff_s, describe
+from batching.fingerprint import Files
+from batching.generations import Generation
+from batching.groups import Plan, describe
 from batching.loop import Loop
 from batching.processes import Processes
+from batching.roster import ENDED, LET_GO, Roster
+from batching.scales import MIB, Scales
 
 log = logging.getLogger("inference.supervisor")
 
 # A worker that crashes (rather than reports) before it was ever ready gets so many tries before we give up at start.
 START_TRIES = 3
-# Files are looked at so often while a start has failed; twice the same, and they are no longer being written.
+# Files are looked at so often while a start has failed.
 FILES_PERIOD_S = 0.25
-# A worker that needs replacing sooner than this after it was ready shows that replacing it helps little.
-SHORT_LIFE_S = 60.0
-# One that is beyond the limit before its first request would be replaced all the time: no sooner than this, then.
-TOO_HEAVY_PAUSE_S = 600.0
-MIB = 2**20
+
+
+class Listener(Protocol):
+    """Who hears what becomes of a crew."""
+
+    def changed(self) -> None:
+        """Something has happened that fronts must hear of; calls `fill` in the end."""
+
+    def is_calm(self) -> bool:
+        """Whether no worker of any group is loading, so that one more to stand by disturbs nobody."""
+
+    def failed(self, failures: list[dict[str, str]]) -> None:
+        """These versions cannot be served."""
+
+    def proved(self, references: list[dict[str, Any]]) -> None:
+        """These serve now, and others did before."""
 
 
 class Crew:
-    """changed: to be called when something has happened that fronts must hear of; it calls `fill` in the end.
+    """current: the generation that serves, or that will when it can; candidate: the next; kept: the one before."""
 
-    is_calm: whether no worker of any group is loading, so that one more to stand by disturbs nobody.
-    """
-
-    def __init__(
-        self,
-        group: Group,
-        plan: Plan,
-        processes: Processes,
-        loop: Loop,
-        slot: Slot,
-        *,
-        changed: Callable[[], None],
-        is_calm: Callable[[], bool],
-    ) -> None:
-        self.group = group
-        self.condition: str | None = None
+    def __init__(self, name: str, plan: Plan, processes: Processes, loop: Loop, slot: Slot, listener: Listener) -> None:
+        self.name = name
+        self.current = Generation(name, 0, [])
+        self.candidate: Generation | None = None
+        self.kept: Generation | None = None
+        self.roster = Roster(name, plan, processes, loop, slot)
+        self.scales = Scales(plan.worker_memory_mb)
         self._plan = plan
-        self._processes = processes
         self._loop = loop
         self._slot = slot
-        self._changed = changed
-        self._is_calm = is_calm
-        self._members: list[Child] = []
+        self._listener = listener
+        self._number = 0
+        self._files = Files()
         self._closed = False
-        self._next_try = 0.0
-        self._tried: Fingerprint = ()  # the files as they were at the last start
-        self._last_look: Fingerprint = ()
-        self._short_lives = 0
-        self._next_recycling = 0.0
 
-    def members(self, *stages: Stage) -> list[Child]:
-        """Its workers, those that have come into service first in front; all, or those of these stages."""
-        return [child for child in self._members if not stages or child.stage in stages]
+    @property
+    def is_changing(self) -> bool:
+        """Whether it is not known yet if what is wanted can be served."""
+        return self.candidate is not None or not self.current.is_decided
+
+    def holds(self, model: str | None) -> bool:
+        """Whether it serves a version of this model, or kept or expects one; None: of any."""
+        generations = [one for one in (self.current, self.candidate, self.kept) if one is not None]
+        return any(model in (None, reference["name"]) for one in generations for reference in one.references)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The snapshot's entries of all its models."""
+        coming = self.candidate.entries(ready=False) if self.candidate else []
+        return [*coming, *self.current.entries(ready=bool(self.roster.at(Stage.ACTIVE)))]
 
     def close(self) -> None:
         """The server ends: nothing is started any more, and what is not ready yet is of no use."""
         self._closed = True
-        for child in self.members(Stage.LOADING):
-            child.doom = "ended"
-            self._processes.kill(child)
+        self.candidate = None
+        self.roster.close()
+
+    # -- what is wanted ------------------------------------------------------------------------------------------
+
+    def want(self, references: list[dict[str, Any]]) -> None:
+        """Serve these, and as long as they cannot be served, go on with what is; none: end. `fill` does the rest."""
+        if self._closed or (self.candidate and references == self.candidate.references):
+            return
+        if self.candidate is not None:
+            log.info("group %s: generation %d is not wanted any more", self.name, self.candidate.number)
+            self._drop_candidate()
+        if not self.current.was_ready or not references:
+            if references != self.current.references:
+                self._begin_anew(references)
+        elif references != self.current.served():
+            self.let_go_of_kept()
+            self.candidate = self._next(references)
+            log.info("group %s: generation %d is to come, with %s", self.name, self._number, _names(references))
+
+    def roll_back(self) -> list[dict[str, Any]] | None:
+        """Serve what was served before the last change, at once: what is taken back. None: nothing is kept."""
+        newer, older = self.current, self.kept
+        if older is None or self._closed:
+            return None
+        self._drop_candidate()
+        self.kept = None
+        self.roster.leave(newer)
+        for child in self.roster.of(older, Stage.KEPT):
+            child.stage = Stage.WARM
+        self._serve(older, "rolled_back")
+        log.warning("group %s: back to generation %d from %d", self.name, older.number, newer.number)
+        self.advance()
+        return [one for one in newer.served() if one not in older.served()]
+
+    def let_go_of_kept(self, only: Generation | None = None) -> None:
+        """End the generation before the current one; only: if it still is this one."""
+        generation = self.kept
+        if generation is None or only not in (None, generation):
+            return
+        self.kept = None
+        log.info("group %s: generation %d is kept no longer", self.name, generation.number)
+        self.roster.leave(generation)
+
+    def _next(self, references: list[dict[str, Any]]) -> Generation:
+        self._number += 1
+        return Generation(self.name, self._number, references)
+
+    def _begin_anew(self, references: list[dict[str, Any]]) -> None:
+        """Nothing serves that would have to go on, or nothing shall: the current generation is another one."""
+        older = self.current
+        self.let_go_of_kept()
+        self.current = self._next(references) if references else Generation(self.name, self._number, [])
+        self._slot.gauge("inference_generation", group=self.name).set(self.current.number if references else 0)
+        if older.references:
+            log.info("group %s: now %s", self.name, _names(references) if references else "not wanted any more")
+        self.roster.leave(older)
+
+    def _switch(self, candidate: Generation) -> None:
+        """In one step, so that the next snapshot holds the new generation and not the old one."""
+        older, self.candidate = self.current, None
+        serving = self.roster.of(older, Stage.ACTIVE)
+        if self._plan.rollback_s > 0 and serving:
+            self.kept = older
+            for child in serving:
+                child.stage, child.outgoing = Stage.KEPT, None
+            self._loop.after(self._plan.rollback_s, partial(self.let_go_of_kept, older))
+        for child in self.roster.of(older, Stage.ACTIVE, Stage.WARM):
+            self.roster.retire(child, LET_GO)
+        for child in self.roster.of(older, Stage.LOADING):
+            self.roster.discard(child)
+        ready = self.roster.of(candidate, Stage.WARM)
+        candidate.take_up(ready[-1].models, [])
+        self._serve(candidate, "switched")
+        memory_mb = sum(resident_bytes(child.process.pid) for child in ready) // MIB
+        took_s = time.monotonic() - candidate.began
+        log.info(
+            "group %s: generation %d serves after %.1f s, with %d MiB", self.name, candidate.number, took_s, memory_mb
+        )
+
+    def _serve(self, generation: Generation, outcome: str) -> None:
+        self.current = generation
+        self._slot.gauge("inference_generation", group=self.name).set(generation.number)
+        self._count(outcome)
+        self._listener.proved(generation.served())
+
+    def _fail_candidate(self, generation: Generation, failures: list[dict[str, str]]) -> None:
+        self._drop_candidate()
+        self._count("failed")
+        for failure in failures:
+            log.error("group %s: generation %d is refused: %s", self.name, generation.number, describe(failure))
+        self._listener.failed(failures)
+        self._listener.changed()
+
+    def _drop_candidate(self) -> None:
+        generation, self.candidate = self.candidate, None
+        if generation is not None:
+            for child in self.roster.of(generation, Stage.LOADING, Stage.WARM):
+                self.roster.discard(child)
+
+    def _lose_candidate(self, generation: Generation, reason: str) -> None:
+        """It did not say what is wrong: what is new in it is to blame. If nothing is, it is tried again."""
+        served = self.current.served()
+        new = [one for one in generation.references if one not in served]
+        if new:
+            self._fail_candidate(generation, generation.blame(new, reason))
+        else:
+            self._back_off(generation)
+
+    def _count(self, outcome: str) -> None:
+        self._slot.counter("inference_reloads_total", group=self.name, outcome=outcome).add(1)
 
     # -- starting and moving up ----------------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Put the warm into the places of the dead, and let go of those that are to be replaced and have been."""
-        staying = [child for child in self.members(Stage.ACTIVE) if child.outgoing is None]
-        for child in self.members(Stage.WARM)[: max(self._plan.workers - len(staying), 0)]:
+        workers = self._plan.workers
+        if self.candidate is not None and len(self.roster.of(self.candidate, Stage.WARM)) >= workers:
+            self._switch(self.candidate)
+        staying = [child for child in self.roster.of(self.current, Stage.ACTIVE) if child.outgoing is None]
+        for child in self.roster.of(self.current, Stage.WARM)[: max(workers - len(staying), 0)]:
             child.stage = Stage.ACTIVE
-            self.group.loaded, self.group.failures = child.models, child.failures
-            self.group.was_ready = True
             staying.append(child)
-        if len(staying) >= self._plan.workers:
-            for child in [child for child in self.members(Stage.ACTIVE) if child.outgoing is not None]:
-                self._retire(child)
+            if self.current.take_up(child.models, child.failures):
+                self._listener.proved(self.current.served())
+        if len(staying) >= workers:
+            for child in self.roster.at(Stage.ACTIVE):
+                if child.outgoing is not None:
+                    self.roster.retire(child, child.outgoing)
 
     def fill(self) -> None:
         """Start what is missing: who serves first, then one at a time who stands by."""
-        if self._closed or time.monotonic() < self._next_try:
+        if self._closed:
             return
-        loading, warm = len(self.members(Stage.LOADING)), len(self.members(Stage.WARM))
-        staying = [child for child in self.members(Stage.ACTIVE) if child.outgoing is None]
-        missing = self._plan.workers - len(staying) - loading
-        if self.group.failed_starts:  # one try at a time will do
-            missing = min(missing, 1 - loading)
+        current, coming, now = self.current, self.candidate, time.monotonic()
+        if current.references and now >= current.next_try:
+            staying = [child for child in self.roster.of(current, Stage.ACTIVE) if child.outgoing is None]
+            missing = self._plan.workers - len(staying) - len(self.roster.of(current, Stage.LOADING))
+            self._start(current, missing)
+            standby = len(self.roster.of(current, Stage.WARM))
+            if missing <= 0 and standby < self._plan.standby and not coming and self._listener.is_calm():
+                self._start(current, 1)
+        if coming is not None and now >= coming.next_try and not self._is_third_left():
+            there = self.roster.of(coming, Stage.WARM, Stage.LOADING)
+            self._start(coming, self._plan.workers - len(there))
+
+    def _is_third_left(self) -> bool:
+        """Whether memory of another generation than the two is still held."""
+        return any(child.generation != self.current.number for child in self.roster.at(Stage.RETIRING))
+
+    def _start(self, generation: Generation, missing: int) -> None:
+        if generation.failed_starts:  # one try at a time will do
+            missing = min(missing, 1 - len(self.roster.of(generation, Stage.LOADING)))
         for _ in range(missing):
-            self._start()
-        if missing <= 0 and warm < self._plan.standby and self._is_calm():
-            self._start()
+            self._files.tried(generation.references)
+            try:
+                self.roster.start(generation)
+            except OSError as error:
+                log.error("no worker can be started: %s", error.strerror)  # noqa: TRY400 - a trace would say no more
+                self._back_off(generation)
+                return
 
-    def _start(self) -> None:
-        self._tried = fingerprint(self.group.references)
-        self._slot.counter("inference_worker_starts_total", group=self.group.name).add(1)
-        hello = {"loader": self._plan.loader, "models": self.group.references, "options": self._plan.options}
-        try:
-            child = self._processes.start("worker", hello)
-        except OSError as error:  # no memory, no processes, no descriptors
-            log.error("no worker can be started: %s", error.strerror)  # noqa: TRY400 - a trace would say no more
-            self._back_off()
-            return
-        offer_to_oom_killer(child.process.pid)
-        child.group, child.generation = self.group.name, self.group.generation
-        self._members.append(child)
-
-    def _back_off(self) -> None:
-        self.group.failed_starts += 1
-        delay_s = backoff_s(self.group.failed_starts)
+    def _back_off(self, generation: Generation) -> None:
+        delay_s = generation.put_off()
         log.warning("the next worker starts in %.1f s", delay_s)
-        self._next_try = time.monotonic() + delay_s
         self._loop.after(delay_s, self.fill)
 
     def look_at_files(self) -> None:
         """A chore: where starts fail, files that have changed and rest again are worth another try at once."""
-        if time.monotonic() >= self._next_try or self._closed:
+        if time.monotonic() >= self.current.next_try or self._closed:
             return
-        look = fingerprint(self.group.references)
-        if look == self._last_look and look != self._tried:
-            log.info("the files of group %s have changed: trying again", self.group.name)
-            self._next_try = 0.0
+        if self._files.are_worth_a_try(self.current.references):
+            log.info("the files of group %s have changed: trying again", self.name)
+            self.current.next_try = 0.0
             self.fill()
-        self._last_look = look
+
+    def weigh(self) -> None:
+        """A chore: replace a worker that has grown beyond the limit; one at a time, ready first: no request is lost."""
+        is_replacing = self.roster.at(Stage.RETIRING) or any(child.outgoing is not None for child in self.roster)
+        if self._closed or self.candidate is not None or is_replacing:
+            return
+        child = self.scales.too_heavy(self.roster.at(Stage.ACTIVE))
+        if child is not None:
+            child.outgoing = "memory"
+            self.advance()
+            self._listener.changed()
 
     # -- hearing -------------------------------------------------------------------------------------------------
 
     def heard_ready(self, child: Child, message: dict[str, Any]) -> None:
-        """A worker has loaded what it can, and serves from now on or stands by."""
+        """A worker has loaded what it can: it serves from now on, stands by, or waits for the others of a candidate."""
+        if child.stage is not Stage.LOADING:
+            return  # given up in this very pass
         child.stage, child.ready_at = Stage.WARM, time.monotonic()
         child.models, child.failures = message["models"], message["failures"]
         child.limit_s = message["batch_limit_s"]
-        self.group.failed_starts = 0
-        self._members.remove(child)
-        self._members.append(child)
+        self.roster.move_to_the_end(child)
+        candidate = self._candidate_of(child)
+        if candidate is not None and child.failures:
+            self._fail_candidate(candidate, child.failures)
+            return
+        (candidate or self.current).failed_starts = 0
         for failure in child.failures:
             log.error("%s", describe(failure))
         self.advance()
         memory_mb = resident_bytes(child.process.pid) // MIB
-        stands_by = "" if child.stage is Stage.ACTIVE else " and stands by"
+        waits = " and waits for others" if self._candidate_of(child) else " and stands by"
+        how = "" if child.stage is Stage.ACTIVE else waits
         took_s = child.ready_at - child.started
-        log.info("worker %d is ready after %.1f s%s; it holds %d MiB", child.process.pid, took_s, stands_by, memory_mb)
-        self._judge_fresh(memory_mb)
-        self._changed()
+        log.info("worker %d is ready after %.1f s%s; it holds %d MiB", child.process.pid, took_s, how, memory_mb)
+        self.scales.judge_fresh(self.name, memory_mb)
+        self._tell_of(child.failures)
+        self._listener.changed()
 
-    def heard_failure(self, failures: list[dict[str, str]]) -> None:
+    def heard_failure(self, child: Child, failures: list[dict[str, str]]) -> None:
         """A worker could load nothing: its process ends, and another tries again, as the files may be mended."""
-        if not self.members(Stage.ACTIVE):
-            self.group.failures = failures
+        if child.stage is not Stage.LOADING:
+            return  # given up in this very pass
+        candidate = self._candidate_of(child)
+        if candidate is not None:
+            self._fail_candidate(candidate, failures)
+            return
+        if not self.roster.at(Stage.ACTIVE):
+            self.current.failures = failures
         for failure in failures:
             log.error("%s", describe(failure))
-        self._changed()
+        if not self.current.was_ready:  # else it was served, and a next worker will serve it again
+            self._tell_of(failures)
+        self._listener.changed()
 
     def lost(self, child: Child) -> None:
         """A worker is dead, this very moment: who stands by takes its place in the snapshot that leaves it out."""
-        if child.stage is Stage.LOADING:
+        if child.stage in (Stage.LOADING, Stage.RETIRING):
             return  # nobody misses it, and how it ended says what comes next
-        self._members.remove(child)
+        self.roster.forget(child)
+        if not self.roster.at(Stage.KEPT):
+            self.kept = None
         self.advance()
-        self._changed()
+        self._listener.changed()
 
     def ended(self, child: Child, how: str) -> None:
         """The same worker is gone, and this is how."""
-        if child.stage is Stage.LOADING:
-            self._members.remove(child)
-        if child.doom == "ended":
+        self.roster.forget(child)
+        candidate = self._candidate_of(child)
+        if child.doom == ENDED:
+            self.fill()  # a candidate may have waited for this
             return
         if child.stage is Stage.RETIRING:
             log.info("worker %d has ended (%s)", child.process.pid, how)
         else:
             log.error("worker %d died (%s)", child.process.pid, how)
-        reason = child.doom or ("failed_start" if child.stage is Stage.LOADING else "crashed")
-        self._slot.counter("inference_worker_deaths_total", group=self.group.name, reason=reason).add(1)
-        if child.stage is Stage.LOADING and not self._closed:
-            self._back_off()
+        if child.doom != LET_GO:
+            self.roster.count_end(child.doom or ("failed_start" if child.stage is Stage.LOADING else "crashed"))
+        if candidate is not None:
+            self._lose_candidate(candidate, f"its worker died before it was ready ({how})")
+        elif child.stage is Stage.LOADING and not self._closed:
+            self._back_off(self.current)
             self._give_up_after_tries(how)
-            self._changed()
+            self._listener.changed()
+        else:
+            self.fill()
+
+    def _candidate_of(self, child: Child) -> Generation | None:
+        """The candidate, if this is a worker of it."""
+        return self.candidate if self.candidate and child.generation == self.candidate.number else None
+
+    def _tell_of(self, failures: list[dict[str, str]]) -> None:
+        untold = self.current.untold(failures)
+        if untold:
+            self._listener.failed(untold)
 
     def _give_up_after_tries(self, how: str) -> None:
-        group = self.group
-        if not group.was_ready and not group.failures and group.failed_starts >= START_TRIES:
+        current = self.current
+        if not current.was_ready and not current.failures and current.failed_starts >= START_TRIES:
             reason = f"its worker died {START_TRIES} times before it was ready ({how})"
-            group.failures = [
-                {"name": one["name"], "version": one["version"], "reason": reason} for one in group.references
-            ]
+            current.failures = current.blame(current.references, reason)
+            self._tell_of(current.failures)
 
-    # -- replacing who is alive ----------------------------------------------------------------------------------
 
-    def replace(self, child: Child, reason: str) -> None:
-        """Have another worker in this one's place, ready first, so that no request is lost. `reason`: for the count."""
-        child.outgoing = reason
-        self.advance()
-        self._changed()
-
-    def _retire(self, child: Child) -> None:
-        """It gets no more (the snapshot that now comes leaves it out), answers what it has, and ends."""
-        child.stage, child.doom = Stage.RETIRING, child.outgoing
-        self._loop.after(0.0, partial(self._tell_to_retire, child))
-        self._loop.after(self._plan.drain_timeout_s, partial(self._processes.kill, child))
-
-    def _tell_to_retire(self, child: Child) -> None:
-        if self._processes.is_alive(child):
-            child.channel.send({"type": "retire"})
-
-    def weigh(self) -> None:
-        """A chore: replace a worker that has grown beyond the limit; one at a time."""
-        limit_mb = self._plan.worker_memory_mb
-        now = time.monotonic()
-        if limit_mb is None or self._closed or now < self._next_recycling or self._is_replacing():
-            return
-        weights = [(resident_bytes(child.process.pid) // MIB, child.id, child) for child in self.members(Stage.ACTIVE)]
-        memory_mb, _, child = max(weights, default=(0, 0, None))
-        if child is None or memory_mb <= limit_mb:
-            return
-        self._short_lives = self._short_lives + 1 if now - child.ready_at < SHORT_LIFE_S else 0
-        self._next_recycling = now + (backoff_s(self._short_lives) if self._short_lives else 0.0)
-        log.warning("worker %d holds %d MiB, more than %d: replacing it", child.process.pid, memory_mb, limit_mb)
-        self.replace(child, "memory")
-
-    def _is_replacing(self) -> bool:
-        return bool(self.members(Stage.RETIRING)) or any(child.outgoing is not None for child in self._members)
-
-    def _judge_fresh(self, memory_mb: int) -> None:
-        """Whether a worker that has not served yet is beyond the limit: said once, for replacing it would not help."""
-        limit_mb = self._plan.worker_memory_mb
-        if limit_mb is None or memory_mb <= limit_mb:
-            self.condition = None
-            return
-        self._next_recycling = time.monotonic() + TOO_HEAVY_PAUSE_S
-        if self.condition is None:
-            self.condition = (
-                f"a new worker of group {self.group.name} holds {memory_mb} MiB, more than its limit of {limit_mb} MiB:"
-                " replacing it would not help"
-            )
-            log.warning("%s", self.condition)
+def _names(references: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{one['name']} {one['version']}" for one in references)

@@ -30,3 +30,22 @@ def _files(root: str) -> Iterator[tuple[str, int, int, int]]:
             continue
         yield str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino
         todo += inside
+
+
+class Files:
+    """What models were loaded from at the last try, and whether another one is worthwhile."""
+
+    def __init__(self) -> None:
+        self._tried: Fingerprint = ()
+        self._last_look: Fingerprint = ()
+
+    def tried(self, references: Sequence[dict[str, Any]]) -> None:
+        """They are loaded now."""
+        self._tried = fingerprint(references)
+
+    def are_worth_a_try(self, references: Sequence[dict[str, Any]]) -> bool:
+        """Whether they have changed since, and are no longer being written: twice in a row they look the same."""
+        look = fingerprint(references)
+        is_worth_it = look == self._last_look and look != self._tried
+        self._last_look = look
+        return is_worth_it

@@ -5,17 +5,20 @@ The snapshot is one immutable message to every front:
     {"type": "snapshot", "serial": 7, "draining": false,
      "models": [{"name", "version", "group", "generation", "index", "state", "reason", "description", "costs"}, ...],
      "workers": [{"id", "group", "generation", "slot"}, ...], "links": [worker ids whose sockets come with the message],
+     "routing": {model: its labels and its canary, as the planner says},
      "conditions": [what is wrong with a process that serves on nevertheless, in words],
      "quarantine": {an input's digest: until when it is refused unseen, monotonic seconds}}
 
-with states LOADING (no worker holds it yet, or just now), READY and FAILED (reason says why). A worker's slot is where
-its vital signs are. A worker that is no longer among them gets no more: its links are closed with its last answers.
+with states LOADING (no worker holds it yet, or just now), READY and FAILED (reason says why), UNLOADED (an operator's
+word). There is one entry for each version; a READY one has a reason where its newest files could not be loaded. A
+worker's slot is where its vital signs are. A worker that is no longer among them gets no more but from requests that
+have read an older snapshot, and its links are closed with its last answers. It may come back, with new links.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from batching.child import Child, FrontEnd
@@ -75,6 +78,7 @@ class Fronts:
         *,
         draining: bool,
         quarantine: dict[str, float],
+        routing: Mapping[str, Any],
         conditions: Iterable[str] = (),
     ) -> None:
         """Tell every front how things stand, with a socket to each worker that it has none to.
@@ -92,8 +96,12 @@ class Fronts:
             ],
             "conditions": sorted({*self._conditions.values(), *conditions}),
             "quarantine": quarantine,
+            "routing": routing,
         }
+        ids = {child.id for child in workers}
         for front in self._ends:
+            front.links &= ids  # a front closes those to the others in its own time
+            front.unlinked &= ids
             new = [child for child in workers if child.id not in front.links]
             theirs = []
             for child in new:

@@ -18,10 +18,14 @@ RELINK_S = 0.1
 # A blame goes out at once, for the next of its kind may be on its way already; those that follow it so soon together.
 SPREAD_S = 0.005
 CONDITION_CHARACTERS = 200
+ACTIONS = {"load", "unload", "reload", "rollback"}
 
 
 class Hearing:
-    """publish: tell every front how things stand now. announce: somebody knows more than before."""
+    """publish: tell every front how things stand now. announce: somebody knows more than before.
+
+    administer: a front asks for an action on a model or (None) on all, under a number of its own.
+    """
 
     def __init__(
         self,
@@ -31,12 +35,14 @@ class Hearing:
         *,
         publish: Callable[[], None],
         announce: Callable[[], None],
+        administer: Callable[[ControlChannel, int, str, str | None], None],
     ) -> None:
         self._fronts = fronts
         self._quarantine = quarantine
         self._loop = loop
         self._publish = publish
         self._announce = announce
+        self._administer = administer
         self._has_news = False  # blames that nobody was told of yet
         self._spreading = False  # some were told of just now
 
@@ -53,6 +59,9 @@ class Hearing:
             case {"type": "condition", "text": None | str() as text}:
                 self._fronts.set_condition(channel, None if text is None else text[:CONDITION_CHARACTERS])
                 self._publish()
+            case {"type": "admin", "id": int(id), "action": str(action), "model": None | str() as model}:
+                if action in ACTIONS and self._fronts.of(channel) is not None:
+                    self._administer(channel, id, action, model)
             case {"type": "blame", "digest": str(digest)}:
                 self._blame(digest)
 

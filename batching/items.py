@@ -65,8 +65,8 @@ class InFlight:
         self.done: Callable[[Outcome], None]
 
     def digest(self) -> str:
-        """What it is known by where a worker died of it."""
-        return digest_of(self.target.group, self.target.place, self.layout, self.payload)
+        """What it is known by where a worker died of it. Another generation of models may well bear it."""
+        return digest_of(f"{self.target.group} {self.target.generation}", self.target.place, self.layout, self.payload)
 
 
 class Ticket:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from batching.control import ControlChannel
 from batching.errors import ConnectionLost
@@ -49,14 +50,15 @@ class WorkerLink:
     """The connection to one worker.
 
     items, rows, bytes: what is in flight on it. free_at: when a new item would get its turn, as the worker last said
-    (monotonic seconds). retired: nothing more is sent, and it is closed once nothing is in flight.
+    (monotonic seconds). retired: its worker serves no longer, and it is closed once nothing is in flight, but not
+    before `until`: so long a request may still come that was begun when this generation of models served.
     overdue: digest -> whether it ran alone, of items given up while they computed; a worker that dies of one of them
     does so after its deadline.
     """
 
     __slots__ = (
         *("_client", "bytes", "connection", "free_at", "generation", "group", "id", "items", "overdue"),
-        *("retired", "rows"),
+        *("retired", "rows", "until"),
     )
 
     def __init__(self, client: Hearer, id: int, group: str, generation: int, sock: socket.socket) -> None:
@@ -70,6 +72,7 @@ class WorkerLink:
         self.bytes = 0
         self.free_at = 0.0
         self.retired = False
+        self.until = 0.0
         self.overdue: dict[int, tuple[str, bool]] = {}
 
     def fileno(self) -> int:
@@ -98,6 +101,33 @@ class WorkerLink:
             self.connection.flush()
         except ConnectionLost:
             self.on_readable()  # what it had answered before it died still counts; the end comes after that
+
+
+def least_busy(links: Iterable[WorkerLink], generation: tuple[str, int]) -> WorkerLink | None:
+    """The one with the least to do, of those of this (group, generation); a retired one only for want of others."""
+    found = [link for link in links if (link.group, link.generation) == generation]
+    if len(found) > 1:
+        found = [link for link in found if not link.retired] or found
+    return found[0] if len(found) == 1 else min(found, key=lambda link: link.rows, default=None)
+
+
+def retire_and_revive(
+    links: Iterable[WorkerLink], workers: Mapping[int, Mapping[str, Any]], until: float
+) -> list[WorkerLink]:
+    """Heed which workers serve now, by id: those whose worker does no longer, just now retired.
+
+    One that another of its generation has replaced gets nothing more; else it lingers. And a change of models may have
+    been taken back: then its worker serves again.
+    """
+    serving = {(worker["group"], worker["generation"]) for worker in workers.values()}
+    retired = [link for link in links if not link.retired and link.id not in workers]
+    for link in links:
+        if link.id in workers:
+            link.retired, link.until = False, 0.0
+    for link in retired:
+        link.retired = True
+        link.until = 0.0 if (link.group, link.generation) in serving else until
+    return retired
 
 
 class ControlHandle:

@@ -4,8 +4,8 @@ No HTTP, no models: what a front or a worker does is its entry's affair (`Plan.e
 One loop and no threads. Every child hangs on two sockets: the control channel, whose end of file is its death, and a
 life line, whose end of file is ours.
 
-Rooms: `processes` (alive or dead), `crew` (the workers of one group), `watchdog` (who is stuck), `fronts` and `hearing`
-(who is told, and what they say), `quarantine` (inputs that kill).
+Rooms: `processes` (alive or dead), `planning` (what is wanted), `crew` (the workers of one group), `watchdog` (who is
+stuck), `fronts` and `hearing` (who is told, and what they say), `quarantine` (inputs that kill).
 
 Services are children beside fronts and workers (`Plan.services`): started first, stopped last, restarted when they die.
 """
@@ -23,15 +23,17 @@ from typing import Any
 from batching.child import Child, FrontEnd, OomKills, Stage
 from batching.control import ControlChannel
 from batching.counters import Counters, Slot
-from batching.crew import FILES_PERIOD_S, START_TRIES, Crew
+from batching.crew import START_TRIES
 from batching.errors import ConnectionLost, StartupFailed
 from batching.fronts import Fronts
-from batching.groups import Group, Plan, backoff_s, describe, refused_entries
+from batching.groups import Plan, backoff_s, describe, key_of
 from batching.hearing import Hearing
 from batching.loop import Loop
+from batching.planning import Planning
 from batching.processes import Processes
 from batching.quarantine import Quarantine
 from batching.slots import SLOTS, Slots
+from batching.terminal import hang_up_ends
 from batching.watchdog import PERIOD_S, Watchdog
 
 log = logging.getLogger("inference.supervisor")
@@ -40,7 +42,6 @@ STOP_GRACE_S = 1.0
 # A worker that is told to stop when all fronts have gone computes for nobody.
 WORKER_STOP_S = 0.5
 SERVICE_STOP_S = 4.0
-WEIGH_PERIOD_S = 0.5
 
 
 class Supervisor:
@@ -78,13 +79,18 @@ class Supervisor:
             on_death=self._on_death,
             on_end=self._on_end,
         )
-        self._crews = {name: self._crew(Group(name, references)) for name, references in plan.groups.items()}
         self._watchdog = Watchdog(self.counters.vitals)
         self._oom_kills = OomKills()
         self._quarantine = Quarantine(plan.quarantine_s)
         self._fronts = Fronts()
+        self._planning = Planning(plan, self._processes, self._loop, self._slot, self._fronts, changed=self._on_change)
         self._hearing = Hearing(
-            self._fronts, self._quarantine, self._loop, publish=self._publish, announce=self._announce
+            self._fronts,
+            self._quarantine,
+            self._loop,
+            publish=self._publish,
+            announce=self._announce,
+            administer=self._planning.administer,
         )
         self._draining = False
         self._told_to_stop = False
@@ -100,9 +106,9 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until a signal or the owner's end; raises StartupFailed when nothing can be served."""
-        self._loop.catch_signals(
-            {signal.SIGTERM: self.drain, signal.SIGINT: self.drain, signal.SIGCHLD: self._processes.collect}
-        )
+        hang_up = self.drain if hang_up_ends() else self.reload
+        drains = {signal.SIGTERM: self.drain, signal.SIGINT: self.drain, signal.SIGHUP: hang_up}
+        self._loop.catch_signals({**drains, signal.SIGCHLD: self._processes.collect})
         try:
             self._start()
             while not self._finished():
@@ -127,27 +133,30 @@ class Supervisor:
         if self._listener is not None:
             self._listener.close()  # the fronts hold theirs for the grace; a connection nobody will serve is refused
         self._publish()
-        for crew in self._crews.values():
-            crew.close()
+        self._planning.close()
         for front in self._fronts:
             if front.child is not None:
                 front.channel.send({"type": "drain", "timeout_s": self.plan.drain_timeout_s})
         self._loop.after(self.plan.drain_timeout_s + STOP_GRACE_S, self._processes.kill_all)
         self._stop_the_rest_when_fronts_are_gone()
 
+    def reload(self) -> None:
+        """Look at everything again: the models, and in the fronts the keys."""
+        log.info("reloading: looking at the models and the keys again")
+        self._fronts.tell({"type": "read_keys"})
+        self._planning.reload()
+
     def _start(self) -> None:
-        if not self._crews:
+        if not self.plan.groups:
             raise StartupFailed("; ".join(describe(r) for r in self.plan.refused) or "there is no model to serve")
         for period_s, chore in self._chores:
             self._loop.every(period_s, partial(chore, self._slot))
         self._loop.every(PERIOD_S, self._kill_the_stuck)
         self._loop.every(1.0, self._oom_kills.look)
-        for crew in self._crews.values():
-            self._loop.every(FILES_PERIOD_S, crew.look_at_files)
-            self._loop.every(WEIGH_PERIOD_S, crew.weigh)
         for role in self.plan.services:
             self._start_service(role)
-        self._fill()
+        self._planning.start()
+        self._planning.fill()
         for _ in range(self.plan.fronts if self._listener is not None else 0):
             self._start_front()
 
@@ -155,17 +164,6 @@ class Supervisor:
         return self.exit_reason is not None or (self._draining and not self._processes)
 
     # -- processes -----------------------------------------------------------------------------------------------
-
-    def _crew(self, group: Group) -> Crew:
-        return Crew(
-            group,
-            self.plan,
-            self._processes,
-            self._loop,
-            self._slot,
-            changed=self._on_change,
-            is_calm=lambda: not any(crew.members(Stage.LOADING) for crew in self._crews.values()),
-        )
 
     def _start_front(self) -> None:
         if self._draining or self._listener is None:
@@ -184,9 +182,9 @@ class Supervisor:
 
     def _on_message(self, child: Child, message: dict[str, Any]) -> None:
         if message["type"] == "ready":
-            self._crews[child.group].heard_ready(child, message)
+            self._planning.crews[child.group].heard_ready(child, message)
         elif message["type"] == "failed":
-            self._crews[child.group].heard_failure(message["failures"])
+            self._planning.crews[child.group].heard_failure(child, message["failures"])
         else:
             self._hearing.hear(child.channel, message)
 
@@ -195,8 +193,8 @@ class Supervisor:
         had_condition = self._fronts.forget(child.channel)
         self._fronts.forget_worker(child.id)
         if child.group:
-            self._crews[child.group].lost(child)
-        elif had_condition:
+            self._planning.crews[child.group].lost(child)
+        if had_condition:
             self._publish()
         if self._draining:
             self._stop_the_rest_when_fronts_are_gone()
@@ -204,7 +202,7 @@ class Supervisor:
     def _on_end(self, child: Child, how: str) -> None:
         """It is gone, and we know how."""
         if child.group:
-            self._crews[child.group].ended(child, how)
+            self._planning.crews[child.group].ended(child, how)
             # Whoever had an item in it that may be to blame waits for this; it is counted by then.
             killed = child.process.returncode == -signal.SIGKILL and child.doom != "stuck"
             from_outside = killed and not self._oom_kills.have_risen()
@@ -301,6 +299,7 @@ class Supervisor:
             "spool": self.plan.spool,
             "queue_rows": self.plan.options["queue_rows"],
             "queue_bytes": self.plan.options["queue_bytes"],
+            "linger_s": self.plan.linger_s,
         }
         channel.send(hello, [self.counters.fd])
         self._publish()
@@ -327,39 +326,35 @@ class Supervisor:
     # -- what is told --------------------------------------------------------------------------------------------
 
     def _on_change(self) -> None:
-        """Something has happened to a worker: tell, then mend."""
+        """Something has happened to a worker, or is wanted: tell, then mend."""
         self._publish()
-        if not self._ready_serial and any(crew.members(Stage.ACTIVE) for crew in self._crews.values()):
+        if not self._ready_serial and self._planning.workers(Stage.ACTIVE):
             self._ready_serial = self._fronts.serial
         self._announce()
-        self._fill()
-
-    def _fill(self) -> None:
-        for crew in self._crews.values():
-            crew.fill()
+        self._planning.fill()
 
     def _publish(self) -> None:
         """Tell every front how things stand."""
-        crews = self._crews.values()
-        models = [
-            one for crew in crews for one in crew.group.entries(ready=bool(crew.members(Stage.ACTIVE)))
-        ] + refused_entries(self.plan.refused)
+        conditions = [crew.scales.condition for crew in self._planning.crews.values()]
         self._fronts.publish(
-            models,
-            [child for crew in crews for child in crew.members(Stage.ACTIVE)],
+            self._planning.entries(),
+            self._planning.workers(Stage.ACTIVE),
             draining=self._draining,
             quarantine=self._quarantine.current(),
-            conditions=[crew.condition for crew in crews if crew.condition is not None],
+            routing=self._planning.wanted.routing,
+            conditions=[condition for condition in conditions if condition is not None],
         )
 
     def _announce(self) -> None:
         """Once it is known of every group whether it can serve, say so; when none can, end."""
-        groups = [crew.group for crew in self._crews.values()]
-        if self._announced or not all(group.was_ready or group.failures for group in groups):
+        self._planning.settle()
+        groups = self._planning.generations()
+        if self._announced or self._planning.is_look_due or not all(group.is_decided for group in groups):
             return
         if not any(group.was_ready for group in groups):
             failures = [failure for group in groups for failure in group.failures]
-            self.exit_reason = "; ".join(describe(failure) for failure in [*failures, *self.plan.refused])
+            reasons = {key_of(one): describe(one) for one in [*failures, *self._planning.wanted.refused]}
+            self.exit_reason = "; ".join(reasons.values()) or "there is no model to serve"
             return
         if not self._is_heard():
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -38,11 +39,15 @@ class Order(NamedTuple):
 
 def main() -> int:
     """Do what stdin says; 1 where the log cannot be read."""
+    # The terminal and the service manager signal the whole group; only the supervisor decides when we end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     order = Order(**json.load(sys.stdin))
     try:
         written = write(order)
     except Exception as error:  # noqa: BLE001 - a driver may raise anything, and its words may hold a password
         log.error("the prediction log cannot be read for a rehearsal: %s", type(error).__name__)  # noqa: TRY400
+        Path(order.to).touch()  # nobody need wait for it
         return 1
     log.info("%d logged requests of model %s are there for a rehearsal", written, order.model)
     return 0

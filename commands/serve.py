@@ -10,25 +10,31 @@ import logging
 import socket
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from batching.control import ControlChannel, listen_at
 from batching.errors import StartupFailed
-from batching.groups import Plan
+from batching.groups import Plan, Wanted
 from batching.supervisor import Supervisor
 from commands import logs
-from commands.spool import owned_spool, spool_plan
+from commands.excerpt import Order
+from commands.planning import Planner
+from commands.rehearsing import Rehearsing
+from commands.spool import folder_of, owned_spool, spool_plan
 from front.security import Guard, complaints
 from front.settings import SECRETS, Settings
 from models.errors import LoadError
-from models.repository import find
+from models.repository import at
+from models.versions import parse_policy
 
 log = logging.getLogger("inference.supervisor")
 
 ENTRY = Path(__file__).resolve().parent.parent / "inference_server.py"
+CHILD = [sys.executable, str(ENTRY), "--child"]
 EXIT_USAGE, EXIT_MODEL, EXIT_ADDRESS = 2, 3, 4
 
 
@@ -40,27 +46,46 @@ def heed(settings: Settings) -> None:
         log.warning("%s", complaint)
 
 
-def make_plan(settings: Settings) -> Plan:
-    """What the supervisor is to run for these settings. Raises models.errors.LoadError where there is nothing."""
-    references = find(settings.model_path, settings.model_dir, allow_h5=settings.allow_h5)
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for reference in references:
-        if reference.refusal is None:
-            groups.setdefault(reference.name if reference.isolate else "default", []).append(reference.to_json())
-    refused = [
-        {"name": one.name, "version": one.version, "reason": one.refusal}
-        for one in references
-        if one.refusal is not None
-    ]
-    names = {reference.name for reference in references}
+@contextmanager
+def planned(settings: Settings) -> Iterator[Plan]:
+    """What the supervisor is to run for these settings; its planner ends with the block.
+
+    Raises models.errors.LoadError where there is nothing to serve, ValueError for settings that do not fit it.
+    """
+    policy = parse_policy(settings.version_policy)
+    planner = Planner(
+        at(settings.model_path, settings.model_dir, allow_h5=settings.allow_h5),
+        policy,
+        settle_s=settings.reload_settle_s,
+        keep_dir=None if settings.keep_dir is None else Path(settings.keep_dir),
+    )
+    with closing(_rehearsing(settings, planner)) as chosen:
+        yield _plan(settings, planner.first, chosen)
+
+
+def _rehearsing(settings: Settings, planner: Planner) -> Planner | Rehearsing:
+    """The planner, with logged requests for what is new, where they are asked for and there is a log."""
+    folder = folder_of(settings)
+    if not settings.reload_replay or folder is None:
+        return planner
+    order = Order("", settings.reload_replay, str(folder), settings.database_url, "")
+    return Rehearsing(planner, planner.first, CHILD, order)
+
+
+def _plan(settings: Settings, first: Wanted, planner: Planner | Rehearsing) -> Plan:
+    served = {one["name"] for group in first.groups.values() for one in group}
+    names = served | {one["name"] for one in first.refused}
     if settings.default_model not in (None, *names) and settings.model_path is None:
         raise ValueError(f"DEFAULT_MODEL is {settings.default_model}, but there are only: {', '.join(sorted(names))}")
     told = {name: value for name, value in asdict(settings).items() if name not in SECRETS}
     return Plan(
-        entry=[sys.executable, str(ENTRY), "--child"],
+        entry=CHILD,
         loader="models.runtime:load",
-        groups=groups,
-        refused=refused,
+        groups=first.groups,
+        refused=first.refused,
+        routing=first.routing,
+        planner=planner,
+        rollback_s=settings.rollback_s,
         options=told,
         front_settings=told,
         fronts=settings.fronts,
@@ -104,7 +129,7 @@ def serve(settings: Settings) -> int:
     with ExitStack() as held:
         try:
             heed(settings)
-            plan = make_plan(settings)
+            plan = held.enter_context(planned(settings))
             listener = listen(settings)
             chores = held.enter_context(owned_spool(settings))
         except (ValueError, LoadError, OSError) as error:
@@ -120,7 +145,7 @@ def serve_workers(settings: Settings) -> int:
     with ExitStack() as held:
         try:
             heed(settings)
-            plan = make_plan(settings)
+            plan = held.enter_context(planned(settings))
             chores = held.enter_context(owned_spool(settings))
             listener = listen_at(settings.worker_socket)
         except (ValueError, LoadError, OSError) as error:
@@ -138,8 +163,7 @@ def serve_embedded(fd: int) -> int:
     owner = ControlChannel(socket.socket(fileno=fd))
     try:
         heed(settings)
-        plan = make_plan(settings)
-        with owned_spool(settings) as chores:
+        with planned(settings) as plan, owned_spool(settings) as chores:
             listener = listen(settings)
             print(json.dumps({"url": url_of(listener)}), flush=True)
             Supervisor(plan, listener=listener, owner=owner, chores=chores).run()

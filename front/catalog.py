@@ -174,6 +174,16 @@ class Catalog:
         raise Ambiguous(f"there is no single {what}: post to {route}/<model> with one of {', '.join(names)}", names)
 
 
+def _serving(versions: list[Entry], routing: Routing) -> Entry:
+    """Of versions, newest first, the one for requests that name none; the canary only where nothing else serves."""
+    states = ("READY", "LOADING")
+
+    def rank(entry: Entry) -> tuple[int, bool]:
+        return states.index(entry.state) if entry.state in states else len(states), entry.version == routing.canary
+
+    return min(versions, key=rank)
+
+
 def sign(entry: Entry, compiled: Compiled, target: Target) -> None:
     """Tell an entry of one of its signatures, under each of its names."""
     for name in (compiled.contract.signature, *compiled.contract.aliases):
@@ -221,6 +231,7 @@ def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
         known = {(model["name"], model["version"]) for model in snapshot["models"]}
         for gone in [key for key in compiled if key[:2] not in known]:
             del compiled[gone]
+        routing = {name: _routing(told) for name, told in snapshot.get("routing", {}).items()}
         return Catalog(
             snapshot["serial"],
             snapshot.get("draining", False),
@@ -228,9 +239,9 @@ def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
             {model["group"] for model in snapshot["models"] if model["group"]},
             tuple(ActiveWorker(worker["group"], worker["slot"]) for worker in snapshot["workers"]),
             default if default in models else None,
-            {name: next((one for one in all_ if one.state != "FAILED"), all_[0]) for name, all_ in models.items()},
+            {name: _serving(all_, routing.get(name, Routing())) for name, all_ in models.items()},
             tuple(snapshot.get("conditions", ())),
-            {name: _routing(told) for name, told in snapshot.get("routing", {}).items()},
+            routing,
         )
 
     return catalogue

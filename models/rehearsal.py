@@ -7,6 +7,7 @@ before is told. Owns what "the promised one" means. Knows nothing of TensorFlow:
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -27,6 +28,8 @@ log = logging.getLogger("inference.models")
 # An example is the operator's own: only what no request could have is refused.
 NO_LIMIT = 1 << 31
 _SHOWN_CHARACTERS = 60
+# Reading a large log takes its time, but not for ever.
+PATIENCE_S, LOOK_S = 60.0, 0.05
 # Answers closer than this are the same: batched or compiled differently, a model's last bits differ.
 SAME = 1e-5
 
@@ -70,7 +73,14 @@ def replay(model: Runnable, contract: Contract, path: Path) -> None:
     """Run logged requests: each line of the file is a JSON object with an instance and the outputs it had.
 
     That a new version answers otherwise is what it was made for, so it is logged; that it cannot answer is a LoadError.
+    Another process writes the file meanwhile; what is not there in time is done without.
     """
+    give_up = time.monotonic() + PATIENCE_S
+    while not path.exists():
+        if time.monotonic() > give_up:
+            log.error("there are no logged requests to try %s version %s on", contract.name, contract.version)
+            return
+        time.sleep(LOOK_S)
     candidate = _Candidate(contract.name, contract.version, compile_contract(contract))
     lines = path.read_bytes().splitlines()
     changed, largest = 0, 0.0

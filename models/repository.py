@@ -50,6 +50,7 @@ class ModelReference:
     isolate: its contract asks for a worker of its own.
     refusal: why it cannot be served, safe to show; None when nothing is known against it.
     digest: another one whenever its files or its contract have changed.
+    rehearsal_path: where logged requests will be that it must be able to answer; None: there are none to try.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ModelReference:
     isolate: bool = False
     refusal: str | None = None
     digest: str = ""
+    rehearsal_path: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-safe dictionary; `from_json` gives an equal reference back."""

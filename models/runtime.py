@@ -41,7 +41,7 @@ def load(reference: dict[str, Any], options: dict[str, Any]) -> LoadedModel:
     Raises LoadError with a reason that is safe to show; the details are logged.
     """
     from models.narrowing import derive_image, narrow
-    from models.rehearsal import rehearse
+    from models.rehearsal import rehearse, replay
 
     which = ModelReference.from_json(reference)
     try:
@@ -68,6 +68,8 @@ def load(reference: dict[str, Any], options: dict[str, Any]) -> LoadedModel:
             contract = replace(contract, image=derive_image(contract))
         model = execution.LoadedModel(graph, contract, others)
         rehearse(model, contract)
+        if which.rehearsal_path is not None:
+            replay(model, contract, Path(which.rehearsal_path))
         return model
     except LoadError as error:
         log.warning("%s version %s cannot be served: %s", which.name, which.version, error.reason)

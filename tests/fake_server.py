@@ -6,6 +6,7 @@ Owns what inference_server.serve would do with real models, and nothing more: ev
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,19 +19,26 @@ from batching.supervisor import Supervisor
 from commands import logs, serve
 from commands.spool import owned_spool, spool_plan
 from front.settings import SECRETS, Settings
+from tests.fake_planner import FakePlanner
 
 
 def main() -> int:
     """Serve what the order (tests.harness) says; the exit code."""
     logs.set_up("supervisor")
     order: dict[str, Any] = json.load(sys.stdin)
+    if order["terminal"]:
+        os.open(order["terminal"], os.O_RDWR)  # whoever leads a session and has no terminal has one now
     settings = Settings(**order["settings"])
     told = {name: value for name, value in asdict(settings).items() if name not in SECRETS}
+    planned = order["planned"]
+    planner = FakePlanner(planned, order["groups"], order["refused"]) if planned else None
     plan = Plan(
         entry=[sys.executable, str(serve.ENTRY), "--child"],
         loader="tests.fakes:load",
         groups=order["groups"],
         refused=order["refused"],
+        planner=planner,
+        rollback_s=settings.rollback_s,
         options=told,
         front_settings={**told, **order["front_settings"]},
         fronts=settings.fronts,
@@ -53,6 +61,8 @@ def main() -> int:
         print(f"reason: {error.reason}", file=sys.stderr, flush=True)
         return serve.EXIT_MODEL
     finally:
+        if planner is not None:
+            planner.close()
         if order["socket"]:
             Path(order["socket"]).unlink()
     return 0

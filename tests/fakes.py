@@ -19,6 +19,7 @@ import numpy as np
 from models.contract import Contract, Tensor
 from models.errors import LoadError
 from models.narrowing import narrow
+from tests.fakes_tensors import Echo
 
 POISON = 666.0
 # A row that waits at the gate of any model that has one.
@@ -29,7 +30,7 @@ ENDLESS = re.compile("(?:a+)+$"), "a" * 60 + "b"
 
 
 class Fake:
-    """Doubles its input, after whatever its kind does.
+    """Doubles its input (or multiplies it by `factor`), after whatever its kind does.
 
     Reference: name, version, kind, and what the kind needs. `seconds` is what a call takes, `cost` what warm-up says it
     takes (from 2 ms on, batches run in the computing thread), `description_bytes` how much it has to say of itself;
@@ -111,7 +112,7 @@ class Fake:
                 self._leaked.append(b"x" * LEAK_BYTES)
             case "hungry" if poisoned:
                 _eat_all_memory()
-        return [x * 2]
+        return [x * self.reference.get("factor", 2)]
 
     def _write_down(self, x: np.ndarray) -> None:
         line = json.dumps(x.ravel().tolist()).encode() + b"\n"
@@ -155,12 +156,16 @@ def load(reference: dict[str, Any], options: dict[str, Any]) -> Any:
         from models import runtime
 
         return runtime.load(reference, options)
+    if kind == "echo":
+        return Echo(reference)
     if kind == "refuses":
         raise LoadError("it is refused by design")
     if kind == "broken":
         raise RuntimeError("secret detail /etc/passwd")
     if kind == "dies":
         os.abort()
+    if kind == "held":  # waits at the gate for as long as the test likes
+        Fake(reference)._wait_at_gate(np.zeros(0))
     if kind == "slow_refusal":
         time.sleep(reference["seconds"])
         raise LoadError("it is refused after a while")

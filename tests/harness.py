@@ -25,6 +25,7 @@ import psutil
 from batching.blocking import BlockingClient
 from batching.client import Answer, Outcome, Target
 from batching.control import ControlChannel
+from tests.fake_planner import Steering
 
 ROOT = Path(__file__).parent.parent
 # How long anything may take on a busy machine that ought to happen at once.
@@ -105,6 +106,7 @@ class Server:
 
     def __init__(self, folder: str, order: dict[str, Any], environment: dict[str, str]) -> None:
         self.folder = folder
+        self.planner = Steering(folder)  # of a server that was started as `planned`
         self.expected_exit = 0
         self.url = ""
         self._log = os.path.join(folder, "log")
@@ -207,11 +209,16 @@ class Supervised(Server):
 
     client: BlockingClient
 
-    def attach(self) -> BlockingClient:
-        """One more client: what a foreign WSGI process would hold."""
+    def attach(self, see: Callable[[dict[str, Any]], None] = lambda snapshot: None) -> BlockingClient:
+        """One more client: what a foreign WSGI process would hold. `see` is shown every snapshot."""
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(os.path.join(self.folder, "socket"))
-        return BlockingClient(ControlChannel(sock), lambda snapshot: snapshot)
+
+        def compile(snapshot: dict[str, Any]) -> dict[str, Any]:
+            see(snapshot)
+            return snapshot
+
+        return BlockingClient(ControlChannel(sock), compile)
 
     def model(self, name: str) -> dict[str, Any]:
         """The model's entry in the newest snapshot."""
@@ -268,16 +275,19 @@ def supervised(
     *,
     wait: bool = True,
     attach: bool = True,
+    planned: bool = False,
     environment: dict[str, str] | None = None,
     **settings: Any,
 ) -> Iterator[Supervised]:
     """A supervisor with fake models and an attached client (unless `attach` is false); READY unless `wait` is false.
 
     groups: group name -> references of tests.fakes, or the references of one group; "version" is 1 unless given.
+    planned: what is wanted may change, see tests.fake_planner. terminal: what it hangs on, as from a shell.
     """
     with _folder() as folder:
         path = os.path.join(folder, "socket")
-        server = Supervised(folder, _order(groups, http=False, socket=path, settings=settings), environment or {})
+        order = _order(groups, http=False, socket=path, settings=settings, planned=folder if planned else None)
+        server = Supervised(folder, order, environment or {})
         with _ended(server):
             assert server.hear() == {"url": None}
             with ExitStack() as stack:
@@ -292,11 +302,17 @@ def supervised(
 
 @contextmanager
 def fake_http_server(
-    groups: Groups, *, wait: bool = True, environment: dict[str, str] | None = None, **settings: Any
+    groups: Groups,
+    *,
+    wait: bool = True,
+    planned: bool = False,
+    environment: dict[str, str] | None = None,
+    **settings: Any,
 ) -> Iterator[Server]:
     """The whole server over HTTP on a free port, with fake models; ready unless `wait` is false."""
     with _folder() as folder:
-        server = Server(folder, _order(groups, http=True, socket=None, settings=settings), environment or {})
+        order = _order(groups, http=True, socket=None, settings=settings, planned=folder if planned else None)
+        server = Server(folder, order, environment or {})
         with _ended(server):
             server.url = server.hear()["url"]
             if wait:
@@ -312,11 +328,14 @@ def listens(url: str) -> bool:
         return probe.connect_ex((host, int(port))) == 0
 
 
-def _order(groups: Groups, *, http: bool, socket: str | None, settings: dict[str, Any]) -> dict[str, Any]:
+def _order(
+    groups: Groups, *, http: bool, socket: str | None, settings: dict[str, Any], planned: str | None
+) -> dict[str, Any]:
     named = groups if isinstance(groups, dict) else {"default": groups}
     versioned = {name: [{"version": "1", **model} for model in models] for name, models in named.items()}
     refused = settings.pop("refused", [])
     front_settings = settings.pop("front_settings", {})
+    terminal = settings.pop("terminal", None)
     return {
         "groups": versioned,
         "refused": refused,
@@ -324,6 +343,8 @@ def _order(groups: Groups, *, http: bool, socket: str | None, settings: dict[str
         "settings": {**TUNING, "port": 0, **settings},
         "http": http,
         "socket": socket,
+        "planned": planned,
+        "terminal": terminal,
     }
 
 

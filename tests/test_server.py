@@ -272,6 +272,7 @@ def test_help_and_version_are_printed() -> None:
     [
         (["--port", "x"], EXIT_USAGE, "PORT must be a number"),
         (["--batch-max-size", "0"], EXIT_USAGE, "BATCH_MAX_SIZE must be above 0"),
+        (["--version-policy", "newest"], EXIT_USAGE, "a version policy is latest:N, all, or specific:1,3"),
         (["/nowhere/model.keras"], EXIT_MODEL, "model.keras"),
         (["worker", "/nowhere"], EXIT_USAGE, "--socket"),
         (["--model-dir", "{empty}"], EXIT_MODEL, ""),

@@ -163,7 +163,7 @@ def test_what_killed_a_worker_alone_is_refused_unseen_until_its_time_is_over(des
     desk.submit(5)
     worker = desk.workers[1]
     (frame,) = worker.items.values()
-    digest = digest_of("default", 0, frame.layout, frame.payload)
+    digest = digest_of("default 1", 0, frame.layout, frame.payload)
     far = time.monotonic() + 1000
     desk.publish(quarantine={digest: far})
     desk.submit(5, 6)

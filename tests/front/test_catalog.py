@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from front.catalog import Ambiguous, Catalog, UnknownModel, cataloguer
+from front.catalog import Ambiguous, Catalog, UnknownLabel, UnknownModel, cataloguer
 from models.contract import Contract, Example, Tensor
 
 
@@ -39,6 +39,50 @@ def test_the_highest_version_is_the_newest_by_number_not_by_letter() -> None:
 
 def test_a_newer_version_that_failed_leaves_the_older_one_serving() -> None:
     assert catalogue(model("m", "1"), model("m", "2", "FAILED")).find("m").version == "1"
+
+
+@pytest.mark.parametrize("state", ["LOADING", "FAILED", "UNLOADED"])
+def test_a_newer_version_that_does_not_serve_yet_leaves_the_older_one_serving(state: str) -> None:
+    assert catalogue(model("m", "1"), model("m", "2", state)).choose("m").version == "1"
+
+
+def test_labels_name_versions() -> None:
+    routing = {"m": {"labels": {"stable": "1", "gone": "9"}, "canary": None}}
+    found = catalogue(model("m", "1"), model("m", "2"), routing=routing)
+    assert found.choose("m").version == "2"
+    assert found.choose("m", label="stable").version == "1"
+    assert found.choose("m", "02").version == "2"
+    with pytest.raises(UnknownLabel, match="has no label 'new'; it has: stable, gone"):
+        found.choose("m", label="new")
+    with pytest.raises(UnknownModel, match="no version '9'"):
+        found.choose("m", label="gone")
+    with pytest.raises(UnknownModel, match="there is no model 'n'"):
+        found.choose("n", label="stable")
+
+
+def test_a_canary_gets_its_share_of_what_names_no_version() -> None:
+    routing = {"m": {"labels": {}, "canary": {"version": "2", "share": 0.25}}}
+    found = catalogue(model("m", "1"), model("m", "2"), routing=routing)
+    chosen = [found.choose("m").version for _ in range(2000)]
+    assert 350 < chosen.count("2") < 650
+    assert {found.choose("m", "1").version for _ in range(50)} == {"1"}
+    assert found.find("m").version == "1"
+
+
+@pytest.mark.parametrize("state", ["LOADING", "FAILED"])
+def test_a_canary_that_does_not_serve_gets_nothing(state: str) -> None:
+    routing = {"m": {"labels": {}, "canary": {"version": "2", "share": 1.0}}}
+    assert catalogue(model("m", "1"), model("m", "2", state), routing=routing).choose("m").version == "1"
+
+
+def test_signatures_are_found_by_every_name_they_have() -> None:
+    usual = model("m", signature="serving_default", aliases=("serve",))
+    other = Contract("m", "1", (Tensor("z", "float32", (2,)),), (Tensor("y", "float32", (1,)),), signature="other")
+    usual["signatures"] = [{"name": "other", "index": 1, "description": other.to_json(), "costs": {}}]
+    entry = catalogue(usual).find("m")
+    assert set(entry.signatures) == {"serving_default", "serve", "other"}
+    assert entry.compiled_for(None) is entry.compiled_for("serve")
+    assert [entry.targets[name].place for name in ("serve", "other")] == [0, 1]
 
 
 def test_a_contract_that_no_request_could_satisfy_fails_its_model_alone() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from PIL import Image as Picture
 
 from models.contract import Contract, Example, Field, Image, Tensor
 from models.errors import LoadError
-from models.rehearsal import rehearse
+from models.rehearsal import rehearse, replay
 from models.tensors import Array
 
 X, Y = Tensor("x", "float32", (2,)), Tensor("y", "float32", (1,))
@@ -99,3 +101,38 @@ def test_a_picture_is_classified() -> None:
         image=Image("x", 4, 4, "grey", 1.0),
     )
     rehearse(Computes(lambda x: np.eye(3, dtype=np.float32)[x.mean(axis=(1, 2, 3)).astype(int)]), classifier)
+
+
+@pytest.fixture
+def logged(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a file of logged requests."""
+
+    def make(*rows: tuple[Any, Any]) -> Path:
+        path = tmp_path / "logged"
+        path.write_bytes(b"\n".join(orjson.dumps({"instance": row, "outputs": answer}) for row, answer in rows))
+        return path
+
+    return make
+
+
+def test_logged_requests_are_answered_and_differences_told(
+    logged: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "inference.models")
+    replay(SUM, contract(), logged(([1, 2], 3.0), ([3, 4], 6.5), ([5, 6], {"other": "form"}), ({"x": [1, 1]}, 2)))
+    assert "answers 4 logged requests, 2 of them otherwise than before (by 0.5 at most)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("row", "model", "reason"),
+    [
+        pytest.param([1, 2, 3], SUM, "does not answer a logged request", id="a request that it does not take"),
+        pytest.param([1, 2], Computes(lambda x: x[:, :1] * np.nan), "NaN", id="no number"),
+        pytest.param([1, 2], Computes(lambda x: x / None), "fails on a logged request", id="an error"),
+    ],
+)
+def test_a_model_that_cannot_answer_a_logged_request_is_refused(
+    logged: Callable[..., Path], row: list[float], model: Computes, reason: str
+) -> None:
+    with pytest.raises(LoadError, match=reason):
+        replay(model, contract(), logged(([1, 1], 2), (row, 3)))
