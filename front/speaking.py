@@ -109,7 +109,7 @@ class Speaking:
     def _check(model: str, version: str | None) -> None:
         """What could not be the name of one is looked for nowhere. Raises UnknownModel."""
         if not NAME.fullmatch(model) or not (version is None or VERSION.fullmatch(version)):
-            raise UnknownModel("a model's name is made of a-z, 0-9, _ and -, its version of digits; see GET /models")
+            raise UnknownModel("a model's name is made of letters, digits, . _ and -, its version of digits; see GET /models")
 
     def _answers(self, route: Route) -> Callable[..., Any]:
         def answer(model: str | None = None, version: str | None = None, label: str | None = None) -> Any:
@@ -181,9 +181,10 @@ def response_of(rendered: Rendered) -> Response:
 
 
 def rule_of(template: str) -> str:
-    """A template in Bottle's language, in which a bare colon would begin a part of the old kind."""
+    """A template in Bottle's language, in which a bare colon begins a part of the old kind, so it stands in one."""
     pieces = _PART.split(template)
     rule = ""
     for index, piece in enumerate(pieces):
-        rule += f"<{piece}:re:{_PATTERNS[piece]}>" if index % 2 else piece.replace(":", r"\:")
+        plain, colon, rest = piece.partition(":")
+        rule += f"<{piece}:re:{_PATTERNS[piece]}>" if index % 2 else plain + (f"<:re:{colon}{rest}>" if colon else "")
     return rule

@@ -35,7 +35,7 @@ from models.serving_config import Served, read_config
 
 Layout = Literal["models", "model", "version", "file"]
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 VERSION = re.compile(r"[0-9]{1,18}")
 HERE = Path(__file__).resolve().parent
 DEFAULT_FOLDER = HERE / "saved"
@@ -311,7 +311,7 @@ class _Place:
     def _name_fault(reference: ModelReference) -> str | None:
         if NAME.fullmatch(reference.name):
             return None
-        return "its name is not made of 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or a digit"
+        return "its name is not made of 1 to 64 letters (a-z), digits, . _ and -, beginning with a letter or a digit"
 
     def _h5_fault(self, reference: ModelReference) -> str | None:
         if reference.kind != "h5" or self.allow_h5:
@@ -360,7 +360,7 @@ def _is_folder(path: Path) -> bool:
 
 def _tidy(stem: str) -> str:
     """A stem in the allowed letters: a lone model is served under its own name, and `My Model.keras` is one."""
-    return re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:64] or "model"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-_.")[:64] or "model"
 
 
 def merged(found: Iterable[ModelReference]) -> list[ModelReference]:

@@ -130,7 +130,7 @@ def test_metrics_are_what_prometheus_reads(app: TestApp) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/v1/models/x:predict", "/predict/ten/more", "/models/ten/x", "/%ff"]
+    "path", ["/", "/nothing", "/v3/models/x:predict", "/predict/ten/more", "/models/ten/x", "/%ff"]
 )
 def test_what_is_not_there_is_404(app: TestApp, path: str) -> None:
     refused(app.get(path, status=404), "NOT_FOUND")
