@@ -125,7 +125,13 @@ class BlockingClient:
         with self._changed:
             return self._changed.wait_for(lambda: self._lost or condition(self.view), timeout_s) and not self._lost
 
-    def call(self, target: Target, items: Sequence[tuple[int, Sequence[np.ndarray]]], deadline: float) -> list[Outcome]:
+    def call(
+        self,
+        target: Target,
+        items: Sequence[tuple[int, Sequence[np.ndarray]]],
+        deadline: float,
+        priority: int = 0,
+    ) -> list[Outcome]:
         """Outcomes of items of (rows, arrays), in order. Raises what Client.submit raises, when nothing was sent."""
         finished = threading.Event()
         result: list[Outcome] = []
@@ -137,7 +143,7 @@ class BlockingClient:
 
         def submit() -> None:
             try:
-                self._client.submit(target, items, deadline, done)
+                self._client.submit(target, items, deadline, done, priority)
             except Exception as error:  # noqa: BLE001 - raised below, where it belongs: in the caller's thread
                 refused.append(error)
                 finished.set()

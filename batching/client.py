@@ -19,15 +19,7 @@ from batching import arrays
 from batching.asking import Asking
 from batching.control import ControlChannel
 from batching.counters import Counters, Slot
-from batching.errors import (
-    Cancelled,
-    ConnectionLost,
-    DeadlineExceeded,
-    Failure,
-    ItemFailed,
-    NoWorker,
-    QueueFull,
-)
+from batching.errors import Cancelled, ConnectionLost, DeadlineExceeded, Failure, ItemFailed, NoWorker, QueueFull
 from batching.items import Answer, InFlight, Outcome, Target, Ticket, settled
 from batching.links import ControlHandle, Handle, Loop, WorkerLink, least_busy, retire_and_revive
 from batching.suspects import Suspects, Verdict
@@ -95,16 +87,17 @@ class Client:
         items: Sequence[tuple[int, Sequence[np.ndarray]]],
         deadline: float,
         done: Callable[[list[Outcome]], None],
+        priority: int = 0,
     ) -> Ticket:
         """Send items of (rows, arrays); `done` hears all outcomes once, later, or within this call.
 
-        deadline: monotonic seconds. Raises NoWorker or QueueFull when nothing was sent at all, and what arrays.encode
-        raises.
+        deadline: monotonic seconds. priority: see batching.queue.Item; at most transport.PRIORITY_MAX. Raises NoWorker
+        or QueueFull when nothing was sent at all, and what arrays.encode raises.
         """
         link = self._choose(target)
         arrived = time.monotonic()
         # All are encoded before any is sent: what cannot be encoded must not leave half a request behind.
-        made = [InFlight(next(self._ids), target, *item, arrived, deadline) for item in items]
+        made = [InFlight(next(self._ids), target, *item, arrived, deadline, priority) for item in items]
         if link is not None:
             self._check_room(link, made, arrived, deadline)
         ticket = Ticket(made, done)
@@ -200,7 +193,7 @@ class Client:
             Kind.ITEM,
             item.id,
             item.payload,
-            code=ALONE if item.alone else 0,
+            code=item.priority << 1 | (ALONE if item.alone else 0),
             model=item.target.place,
             rows=item.rows,
             arrived=item.arrived,

@@ -44,12 +44,19 @@ class InFlight:
     """One item on its way. `done` hears its outcome once, and then the item is forgotten."""
 
     __slots__ = (
-        "alone", "arrived", "deadline", "done", "id", "layout", "link", "payload", "rows", "started",
+        "alone", "arrived", "deadline", "done", "id", "layout", "link", "payload", "priority", "rows", "started",
         "suspected", "target", "was_killed",
     )  # fmt: skip
 
     def __init__(
-        self, id: int, target: Target, rows: int, arrays_: Sequence[np.ndarray], arrived: float, deadline: float
+        self,
+        id: int,
+        target: Target,
+        rows: int,
+        arrays_: Sequence[np.ndarray],
+        arrived: float,
+        deadline: float,
+        priority: int,
     ) -> None:
         self.id = id
         self.target = target
@@ -57,6 +64,7 @@ class InFlight:
         self.layout, self.payload = arrays.encode(arrays_)
         self.arrived = arrived
         self.deadline = deadline
+        self.priority = priority
         self.alone = False  # it must not share a batch
         self.started = False  # it is in a batch that runs, as far as we were told
         self.suspected = False  # it was in a call that killed a worker before it was sent this time

@@ -1,9 +1,9 @@
 """One model's line of items. Owns the order, the bounds in rows and bytes, and finding what has become too late.
 
-Items whose layouts differ never share a batch, so each layout has a lane of its own; the lane whose head has waited
-longest goes first. What is too late is found without looking through the line: deadlines mostly come in the order of
-arrival, so the head of a lane tells; the few that do not are kept in a heap besides. Not safe for threads: the
-worker's loop alone touches it.
+Items whose layouts differ never share a batch, so each layout has a lane of its own, and so has each priority of it; of
+the most urgent lanes the one whose head has waited longest goes first. What is too late is found without looking
+through the line: deadlines mostly come in the order of arrival, so the head of a lane tells; the few that do not are
+kept in a heap besides. Not safe for threads: the worker's loop alone touches it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,21 @@ from batching.errors import QueueFull
 LEFT_MAX = 64
 
 
+LaneKey = bytes | tuple[int, bytes]
+"""A layout, and where it has one, a priority."""
+
+
 class Item:
     """What one frame asks: `rows` rows of one layout, to be answered to `sender` under `id`.
 
-    alone: it never shares a batch. since: when its turn is counted from; its arrival, but for a slice put back.
+    alone: it never shares a batch. priority: 1 goes before 2, and both before 0, which is everybody's.
+    since: when its turn is counted from; its arrival, but for a slice put back. lane: the key of the one it is in.
     left, early: the queue's own: it has left out of turn; its number in the heap, 0 without.
     """
 
     __slots__ = (
-        "alone", "arrived", "deadline", "early", "id", "layout", "left", "payload", "rows", "sender", "since",
+        "alone", "arrived", "deadline", "early", "id", "lane", "layout", "left", "payload", "priority", "rows",
+        "sender", "since",
     )  # fmt: skip
 
     def __init__(
@@ -42,6 +48,7 @@ class Item:
         arrived: float,
         deadline: float,
         alone: bool = False,
+        priority: int = 0,
     ) -> None:
         self.sender = sender
         self.id = id
@@ -52,16 +59,19 @@ class Item:
         self.since = arrived
         self.deadline = deadline
         self.alone = alone
+        self.priority = priority
+        self.lane: LaneKey = (priority, layout) if priority else layout
         self.left = False
         self.early = 0
 
 
 class Lane:
-    """Items of one layout; `rows` is what waits in it. The head has never left, and a lane is never empty for long."""
+    """Items of one layout and priority; `rows` is what waits in it. The head has never left, and it is seldom empty."""
 
-    __slots__ = ("items", "latest", "left", "rows")
+    __slots__ = ("items", "latest", "left", "rank", "rows")
 
-    def __init__(self) -> None:
+    def __init__(self, priority: int) -> None:
+        self.rank = priority or inf
         self.items: deque[Item] = deque()
         self.rows = 0
         self.latest = -inf  # of the deadlines that are in order
@@ -76,7 +86,7 @@ class ModelQueue:
         self.bytes = 0
         self._max_rows = max_rows
         self._max_bytes = max_bytes
-        self._lanes: dict[bytes, Lane] = {}
+        self._lanes: dict[LaneKey, Lane] = {}
         # Items whose deadline is before that of one ahead of them: (deadline, number), and who has that number still.
         self._heap: list[tuple[float, int]] = []
         self._early: dict[int, Item] = {}
@@ -99,9 +109,9 @@ class ModelQueue:
             and (self.rows + item.rows > self._max_rows or self.bytes + size > self._max_bytes)
         ):
             raise QueueFull("the worker's queue is full")
-        lane = self._lanes.get(item.layout)
+        lane = self._lanes.get(item.lane)
         if lane is None:
-            lane = self._lanes[item.layout] = Lane()
+            lane = self._lanes[item.lane] = Lane(item.priority)
         if behind_rows is None:
             lane.items.append(item)
         else:
@@ -127,7 +137,7 @@ class ModelQueue:
         """The lane that goes next. Only when something waits."""
         if len(self._lanes) == 1:
             return next(iter(self._lanes.values()))
-        return min(self._lanes.values(), key=lambda lane: lane.items[0].since)
+        return min(self._lanes.values(), key=lambda lane: (lane.rank, lane.items[0].since))
 
     def soonest(self) -> float:
         """When `expire` may next find something (monotonic seconds, infinite when nothing waits)."""
@@ -150,27 +160,27 @@ class ModelQueue:
             if item is None:
                 continue
             late.append(item)
-            lane = self._lanes[item.layout]
+            lane = self._lanes[item.lane]
             self._count_out(lane, item)
             item.early = 0
             item.left = True
             item.payload = b""  # its place in the lane may stay for a while; what it carried must not
             lane.left += 1
-            self._tidy(lane, item.layout)
-        for layout, lane in list(self._lanes.items()):
+            self._tidy(lane, item.lane)
+        for key, lane in list(self._lanes.items()):
             while lane.items and lane.items[0].deadline <= now:
                 late.append(self._pop_head(lane))
-            self._tidy(lane, layout)
+            self._tidy(lane, key)
         return late
 
     def drop(self, before: float, keep_rows: int) -> list[Item]:
         """Take heads out of the next lane whose deadline is before that, as long as so many rows stay behind each."""
         lane = self.next_lane()
-        layout = lane.items[0].layout
+        key = lane.items[0].lane
         gone: list[Item] = []
         while lane.items and lane.items[0].deadline < before and lane.rows - lane.items[0].rows >= keep_rows:
             gone.append(self._pop_head(lane))
-        self._tidy(lane, layout)
+        self._tidy(lane, key)
         return gone
 
     def take(self, max_rows: int, now: float) -> tuple[list[Item], list[Item]]:
@@ -185,7 +195,7 @@ class ModelQueue:
         rows = 0
         lane = self.next_lane()
         items = lane.items
-        layout = items[0].layout
+        key = items[0].lane
         while items:
             item = items[0]
             if item.deadline <= now:
@@ -198,13 +208,13 @@ class ModelQueue:
             if item.alone:
                 break
         if not items:
-            del self._lanes[layout]
+            del self._lanes[key]
         return batch, late
 
     def withdraw(self, sender: Any, ids: Collection[int] | None = None) -> list[Item]:
         """Remove the sender's items (those with these ids, or all) and return them: one pass, however many go."""
         gone: list[Item] = []
-        for layout, lane in list(self._lanes.items()):
+        for key, lane in list(self._lanes.items()):
             kept: deque[Item] = deque()
             for item in lane.items:
                 if item.left:
@@ -217,7 +227,7 @@ class ModelQueue:
                     kept.append(item)
             lane.items = kept
             lane.left = 0
-            self._tidy(lane, layout)
+            self._tidy(lane, key)
         return gone
 
     def _insert(self, lane: Lane, item: Item, behind_rows: int) -> None:
@@ -261,7 +271,7 @@ class ModelQueue:
                 self._heap = [(one.deadline, number) for number, one in self._early.items()]
                 heapify(self._heap)
 
-    def _tidy(self, lane: Lane, layout: bytes) -> None:
+    def _tidy(self, lane: Lane, key: LaneKey) -> None:
         """Lanes go when empty: callers choose the shapes of unknown dimensions, so lanes must not pile up."""
         while lane.items and lane.items[0].left:
             lane.items.popleft()
@@ -270,4 +280,4 @@ class ModelQueue:
             lane.items = deque(item for item in lane.items if not item.left)
             lane.left = 0
         if not lane.items:
-            self._lanes.pop(layout, None)
+            self._lanes.pop(key, None)

@@ -51,7 +51,10 @@ class Whole:
         stop = min(self._at + self._limit, self._item.rows)
         layout, payload = arrays.encode([array[self._at : stop] for array in self._arrays])
         item = self._item
-        made = Slice(item.sender, item.id, stop - self._at, layout, payload, item.arrived, item.deadline, item.alone)
+        rows = stop - self._at
+        made = Slice(
+            item.sender, item.id, rows, layout, payload, item.arrived, item.deadline, item.alone, item.priority
+        )
         made.whole = self
         self._at = stop
         return made

@@ -9,8 +9,9 @@ A frame is a fixed header, the layout of its tensors (`batching.arrays`) and the
     u32 queue microseconds | u32 compute microseconds | u32 rows of its batch | u32 batch number
     u32 microseconds that a new item would wait now | layout | payload
 
-The code of an ITEM is ALONE or 0, of a FAILED a Failure. STARTED carries the ids (u64 each) of the items of one front
-that go into a batch now: what a front knows of a worker that dies in the middle of it.
+The code of an ITEM is ALONE or 0, and above that bit its priority; of a FAILED it is a Failure. STARTED carries the
+ids (u64 each) of the items of one front that go into a batch now: what a front knows of a worker that dies in the
+middle of it.
 
 Payloads above PART_BYTES travel as PART frames before their frame, one at a time between the small ones, so that a
 large tensor never makes a small one wait for more than one part. Nothing here blocks: both ends are non-blocking.
@@ -53,8 +54,10 @@ class Kind(IntEnum):
 
 _KIND_MAX = int(Kind.STARTED)
 _WITH_PARTS = (int(Kind.ITEM), int(Kind.ANSWER))
-# The code of an item that must not share a batch: it is a suspect in a worker's death.
+# The lowest bit of an item's code: it must not share a batch, as a suspect in a worker's death.
 ALONE = 1
+# The other seven: 1 goes first, then 2 …; what says 0 comes after all that say something.
+PRIORITY_MAX = 127
 
 
 class Frame(NamedTuple):

@@ -304,8 +304,10 @@ class Worker:
             link.connection.send(pack(Kind.FAILED, frame.id, code=Failure.UNKNOWN_MODEL))
             self._to_flush.add(link)
             return
-        alone = frame.code == ALONE
-        item = Item(link, frame.id, frame.rows, frame.layout, frame.payload, frame.arrived, frame.deadline, alone)
+        item = Item(
+            link, frame.id, frame.rows, frame.layout, frame.payload, frame.arrived, frame.deadline,
+            bool(frame.code & ALONE), frame.code >> 1,
+        )  # fmt: skip
         if link.withdrawn and frame.id in link.withdrawn:
             link.withdrawn.discard(frame.id)
             self._fail(one, item, Failure.CANCELLED)

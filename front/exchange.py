@@ -16,6 +16,7 @@ import numpy as np
 from batching.client import Answer, Outcome, Target
 from batching.counters import Gauge, Histogram, Slot
 from batching.errors import BatchingError
+from batching.transport import PRIORITY_MAX
 from front.captured import Features
 from front.catalog import Entry
 from front.halves import Response
@@ -77,7 +78,7 @@ class Waiting(Protocol):
     """What `complete` needs of a client."""
 
     def call(
-        self, target: Target, items: Sequence[tuple[int, Sequence[np.ndarray]]], deadline: float
+        self, target: Target, items: Sequence[tuple[int, Sequence[np.ndarray]]], deadline: float, priority: int = 0
     ) -> list[Outcome]: ...
 
 
@@ -100,7 +101,7 @@ class Exchange:
             "_started",
             "_tally",
         ),
-        *("deadline", "entry", "heavy", "items", "request_id", "target"),
+        *("deadline", "entry", "heavy", "items", "priority", "request_id", "target"),
     )
 
     def __init__(
@@ -122,6 +123,7 @@ class Exchange:
         self.target = entry.target
         self.items: list[tuple[int, Any]] = []
         self.heavy = heavy
+        self.priority = 0
         self.request_id = request_id
         self._call = call
         self._dialect = dialect
@@ -151,6 +153,7 @@ class Exchange:
                 self._call = self._finish.decode(self._call)
             request = self._request = self._dialect.parse(self.entry, self._call)
             self.items = [(len(item.rows), item.arrays) for item in request.items]
+            self.priority = min(request.priority, PRIORITY_MAX)
             if request.signature is not None:
                 self.target = self.entry.targets[request.signature]
             if request.timeout_s is not None:
@@ -218,7 +221,7 @@ class Exchange:
         try:
             if self.heavy:
                 self.prepare()
-            return self.packed(self.answer(client.call(self.target, self.items, self.deadline)))
+            return self.packed(self.answer(client.call(self.target, self.items, self.deadline, self.priority)))
         except (BatchingError, *REFUSED_BY_PARSING) as error:
             return self.fail(error)
 

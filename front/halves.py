@@ -45,6 +45,7 @@ class Exchange(Protocol):
     target: Target
     items: list[tuple[int, Any]]
     deadline: float
+    priority: int
 
     def prepare(self) -> None:
         """Turn the body into items; in the pool where `heavy`. Raises what `fail` understands."""

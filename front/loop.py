@@ -168,6 +168,7 @@ class Front:
                 exchange.items,
                 exchange.deadline,
                 lambda outcomes: self._answer(exchange, channel, outcomes),
+                exchange.priority,
             )
         except Exception as error:  # noqa: BLE001 - no worker, a full queue, or a defect of ours: this request's alone
             channel.answer(exchange.fail(error))

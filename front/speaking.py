@@ -109,7 +109,9 @@ class Speaking:
     def _check(model: str, version: str | None) -> None:
         """What could not be the name of one is looked for nowhere. Raises UnknownModel."""
         if not NAME.fullmatch(model) or not (version is None or VERSION.fullmatch(version)):
-            raise UnknownModel("a model's name is made of letters, digits, . _ and -, its version of digits; see GET /models")
+            raise UnknownModel(
+                "a model's name is made of letters, digits, . _ and -, its version of digits; see GET /models"
+            )
 
     def _answers(self, route: Route) -> Callable[..., Any]:
         def answer(model: str | None = None, version: str | None = None, label: str | None = None) -> Any:

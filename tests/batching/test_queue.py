@@ -24,8 +24,9 @@ def item(
     sender: object = NOBODY,
     size: int = 4,
     alone: bool = False,
+    priority: int = 0,
 ) -> Item:
-    return Item(sender, next(_ids), rows, layout, bytes(size), arrived, deadline, alone)
+    return Item(sender, next(_ids), rows, layout, bytes(size), arrived, deadline, alone, priority)
 
 
 def filled(*items: Item, max_rows: int = 1000, max_bytes: int = 100_000) -> ModelQueue:
@@ -52,6 +53,22 @@ def test_the_lane_whose_head_has_waited_longest_goes_first() -> None:
     queue = filled(young, old)
     assert queue.oldest_arrival() == 1.0
     assert queue.take(64, 5.0)[0] == [old]
+
+
+def test_the_most_urgent_go_first_whenever_they_came() -> None:
+    usual, second, first, late = item(), item(priority=2), item(priority=1), item(priority=1, layout=b"b")
+    queue = filled(usual, second, first, late)
+    assert [queue.take(64, 5.0)[0] for _ in range(4)] == [[first], [late], [second], [usual]]
+    assert not queue
+
+
+def test_whoever_leaves_is_found_whatever_the_priority() -> None:
+    gone, dropped, late = object(), item(priority=2, deadline=1.0), item(priority=3, deadline=9.0)
+    queue = filled(item(priority=1, sender=gone), item(priority=1, sender=gone), dropped, late, item())
+    assert len(queue.withdraw(gone)) == 2
+    assert queue.expire(2.0) == [dropped]
+    assert queue.take(64, 10.0) == ([], [late])
+    assert queue.rows == 1
 
 
 def test_a_batch_stops_before_the_item_that_would_not_fit() -> None:
