@@ -211,6 +211,18 @@ def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
                 compiled[key] = (description, error)
         return compiled[key][1]
 
+    served: set[str] = set()  # groups that have been ready once
+    begun = False  # whether all of the first ones were, or had failed
+
+    def needed(models: dict[str, list[Entry]]) -> set[str]:
+        """The groups without which traffic is not welcome: at the start all, later those that have served before."""
+        nonlocal begun
+        entries = [entry for versions in models.values() for entry in versions if entry.target.group]
+        served.update(entry.target.group for entry in entries if entry.state == "READY")
+        begun = begun or (bool(served) and all(one.state != "LOADING" or one.target.group in served for one in entries))
+        groups = {entry.target.group for entry in entries}
+        return groups & served if begun else groups
+
     def catalogue(snapshot: dict[str, Any]) -> Catalog:
         models: dict[str, list[Entry]] = {}
         for model in snapshot["models"]:
@@ -236,7 +248,7 @@ def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
             snapshot["serial"],
             snapshot.get("draining", False),
             dict(sorted(models.items())),
-            {model["group"] for model in snapshot["models"] if model["group"]},
+            needed(models),
             tuple(ActiveWorker(worker["group"], worker["slot"]) for worker in snapshot["workers"]),
             default if default in models else None,
             {name: _serving(all_, routing.get(name, Routing())) for name, all_ in models.items()},

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +31,45 @@ def main() -> int:
     if order["terminal"]:
         os.open(order["terminal"], os.O_RDWR)  # whoever leads a session and has no terminal has one now
     settings = Settings(**order["settings"])
+    with planned(order, settings) as plan:
+        return run(plan, order, settings)
+
+
+@contextmanager
+def planned(order: dict[str, Any], settings: Settings) -> Iterator[Plan]:
+    """What to serve: what lies on disk where there is a folder of models, else what the order says."""
+    if settings.model_dir is not None:
+        with serve.planned(settings) as plan:
+            yield replace(plan, loader="tests.fake_folders:load")
+        return
     told = {name: value for name, value in asdict(settings).items() if name not in SECRETS}
-    planned = order["planned"]
-    planner = FakePlanner(planned, order["groups"], order["refused"]) if planned else None
-    plan = Plan(
-        entry=[sys.executable, str(serve.ENTRY), "--child"],
-        loader="tests.fakes:load",
-        groups=order["groups"],
-        refused=order["refused"],
-        planner=planner,
-        rollback_s=settings.rollback_s,
-        options=told,
-        front_settings={**told, **order["front_settings"]},
-        fronts=settings.fronts,
-        workers=settings.workers,
-        standby=settings.standby,
-        worker_memory_mb=settings.worker_memory_mb,
-        quarantine_s=settings.quarantine_s,
-        drain_timeout_s=settings.drain_timeout_s,
-        **spool_plan(settings),
-    )
+    folder = order["planned"]
+    planner = FakePlanner(folder, order["groups"], order["refused"]) if folder else None
+    try:
+        yield Plan(
+            entry=[sys.executable, str(serve.ENTRY), "--child"],
+            loader="tests.fakes:load",
+            groups=order["groups"],
+            refused=order["refused"],
+            planner=planner,
+            rollback_s=settings.rollback_s,
+            options=told,
+            front_settings={**told, **order["front_settings"]},
+            fronts=settings.fronts,
+            workers=settings.workers,
+            standby=settings.standby,
+            worker_memory_mb=settings.worker_memory_mb,
+            quarantine_s=settings.quarantine_s,
+            drain_timeout_s=settings.drain_timeout_s,
+            **spool_plan(settings),
+        )
+    finally:
+        if planner is not None:
+            planner.close()
+
+
+def run(plan: Plan, order: dict[str, Any], settings: Settings) -> int:
+    """Serve until told to end; the exit code."""
     listener = serve.listen(settings) if order["http"] else None
     attach_listener = listen_at(order["socket"]) if order["socket"] else None
     say({"url": serve.url_of(listener) if listener else None})
@@ -61,8 +82,6 @@ def main() -> int:
         print(f"reason: {error.reason}", file=sys.stderr, flush=True)
         return serve.EXIT_MODEL
     finally:
-        if planner is not None:
-            planner.close()
         if order["socket"]:
             Path(order["socket"]).unlink()
     return 0

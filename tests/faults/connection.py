@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ class Ask(NamedTuple):
 
     number: what a prediction was asked of, to find it in the log. timeout_s: by when it must have an answer.
     gives_up_s: its client resets the connection so long after. halts_s: its client waits so long between the halves of
-    its bytes.
+    its bytes. judge: what is wrong with an answer whatever was asked; see tests.faults.asking.trouble_of.
     """
 
     data: bytes
@@ -44,6 +44,7 @@ class Ask(NamedTuple):
     timeout_s: float = TIMEOUT_S
     gives_up_s: float | None = None
     halts_s: float = 0.0
+    judge: Callable[[int, Mapping[str, str], bytes], str] = trouble_of
 
     def closing(self) -> Ask:
         """The same over a connection that ends with it."""
@@ -170,7 +171,7 @@ class Connection:
 
 def _judged(ask: Ask, begun: float, status: int, headers: dict[str, str], body: bytes) -> Asked:
     seconds = time.monotonic() - begun
-    trouble = trouble_of(status, headers, body)
+    trouble = ask.judge(status, headers, body)
     told = {} if trouble else json.loads(body)
     if status == 200 and not trouble and not ask.right(told):
         trouble = f"{told} is not the answer to {ask.data[-80:]!r}"

@@ -41,6 +41,7 @@ ROWS = {
     30: "image bombs",
     41: "SIGTERM under load",
     42: "SIGTERM with a stuck worker, without database, twice",
+    43: "reload under load",
     44: "the clock steps",
     45: "read-only root, no temporary folder, no /dev/shm",
 }

@@ -119,6 +119,19 @@ def test_what_is_not_there_is_unknown() -> None:
     assert found.for_route("/nobodys") is None
 
 
+def test_a_group_that_comes_later_does_not_keep_traffic_away_while_it_loads() -> None:
+    compile_snapshot = cataloguer(None)
+    workers = [{"id": 1, "group": "default", "slot": 2}]
+    snapshot = {"serial": 1, "models": [model("m")], "workers": workers}
+    other = {**model("n", state="LOADING"), "group": "n", "description": None}
+    at_the_start = cataloguer(None)({**snapshot, "models": [model("m"), other]})
+    assert not at_the_start.is_ready()
+    assert compile_snapshot(snapshot).is_ready()
+    assert compile_snapshot({**snapshot, "models": [model("m"), other]}).is_ready()
+    compile_snapshot({**snapshot, "models": [model("m"), {**other, "state": "READY"}]})
+    assert not compile_snapshot({**snapshot, "models": [model("m"), other]}).is_ready()
+
+
 def test_it_is_ready_while_every_group_has_a_worker_and_it_does_not_drain() -> None:
     assert catalogue(model("m")).is_ready()
     assert not catalogue(model("m"), draining=True).is_ready()

@@ -1,0 +1,280 @@
+"""Models change on disk, for better and for worse, while sixteen clients of three dialects ask without a pause."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fake_folders import DAMAGED, FILE, HALF_A_GRAPH, Disk
+from tests.faults import reloading
+from tests.faults.asking import post
+from tests.faults.base import assert_base, back_to_base, base, faulty_server
+from tests.faults.conftest import Say
+from tests.faults.load import Load, assert_promises, statuses, warm_up
+from tests.faults.logs import assert_quiet
+from tests.faults.reloading import (
+    BESIDE, LONE, MODEL, Clients, Heard, answer, longest_gap_s, p99_s, pids, pss, reload, repository, until_told,
+    until_well, workers,
+)  # fmt: skip
+from tests.harness import SOON_S, Server, wait_until
+
+WORKERS = 2
+SETTINGS: dict[str, Any] = {"fronts": 2, "workers": WORKERS, "reload_settle_s": 0.2, "rollback_s": 4.0}
+# Sixteen clients that never pause would leave two cores nothing to load models with.
+PAUSE_S = 0.02
+CALM_S = 2.0
+# What Python and its allocator keep of a busy time, for each process.
+PSS_SLACK, PSS_SLACK_BYTES = 1.1, 4 << 20
+EXAMPLE = {"request": {"features": [1.0]}}
+
+
+class Swaps:
+    """One server whose models change, and its clients. Each method is one change, and lasts until all know of it.
+
+    serving_s: how long after the end of each good copy the first client heard of it. spans: when each change began and
+    ended (monotonic seconds).
+    """
+
+    def __init__(self, server: Server, disk: Disk, clients: Clients) -> None:
+        self.server = server
+        self.url = server.url
+        self.disk = disk
+        self.clients = clients
+        self.serving_s: list[float] = []
+        self.spans: dict[str, tuple[float, float]] = {}
+
+    def run(self) -> None:
+        """All of them, in this order."""
+        for swap in (
+            self.a_copy,
+            self.a_renamed_folder,
+            self.a_corrupt_one,
+            self.half_a_copy,
+            self.the_other_half,
+            self.one_with_other_inputs,
+            self.one_that_fails_its_example,
+            self.one_that_is_slow_to_load,
+            self.a_link_out_of_the_root,
+            self.one_that_kills_its_worker,
+            self.files_overwritten_in_place,
+            self.files_damaged_in_place,
+            self.files_mended_in_place,
+            self.a_newer_one,
+            self.taken_back,
+            self.asked_for_again,
+            self.deleted_back_to_an_older_number,
+            self.another_model_unloaded,
+            self.and_loaded_again,
+            self.the_other_group,
+            self.deleted_and_then_a_worker_killed,
+            self.emptied_and_then_a_worker_killed,
+        ):
+            begun = time.monotonic()
+            swap()
+            self.spans[swap.__name__.replace("_", " ")] = begun, time.monotonic()
+
+    # -- good versions -------------------------------------------------------------------------------------------
+
+    def a_copy(self) -> None:
+        self._serves(2, 2, lambda: self.disk.put(MODEL, 2, factor=2))
+
+    def a_renamed_folder(self) -> None:
+        made = self.disk.make(factor=3)
+        self._serves(3, 3, lambda: made.rename(self.disk.version(MODEL, 3)))
+
+    def one_that_is_slow_to_load(self) -> None:
+        self._serves(8, 8, lambda: self.disk.put(MODEL, 8, factor=8, load_seconds=1.5))
+
+    def files_overwritten_in_place(self) -> None:
+        self._serves(8, 108, lambda: self._overwrite(8, factor=108))
+
+    def files_mended_in_place(self) -> None:
+        self._serves(8, 208, lambda: self._overwrite(8, factor=208))
+        until_well(self.url)
+
+    def a_newer_one(self) -> None:
+        self._serves(11, 11, lambda: self.disk.put(MODEL, 11, factor=11))
+
+    # -- bad ones ------------------------------------------------------------------------------------------------
+
+    def a_corrupt_one(self) -> None:
+        self._is_refused(4, "its file is damaged; version 3 serves", damaged=True)
+
+    def half_a_copy(self) -> None:
+        self.disk.put(MODEL, 5, graph=HALF_A_GRAPH, factor=5)
+        until_told(self.url, 5, "its variables folder is missing (is it still being copied?); version 3 serves")
+
+    def the_other_half(self) -> None:
+        variables = self.disk.version(MODEL, 5) / "variables"
+        variables.mkdir()
+        (variables / "variables.index").write_bytes(b"index")
+        until_told(self.url, 5, "files are missing in its variables folder")
+        self._serves(5, 5, lambda: (variables / "variables.data-00000-of-00001").write_bytes(b"data"))
+        until_well(self.url)
+
+    def one_with_other_inputs(self) -> None:
+        self._is_refused(6, "it does not answer its own example 0 as promised", factor=6, size=2)
+
+    def one_that_fails_its_example(self) -> None:
+        promise = {"examples": [{**EXAMPLE, "answer": {"prediction": 8.0}}]}
+        self._is_refused(7, "prediction is 7.0, not 8.0; version 5 serves", factor=7, contract=promise)
+
+    def a_link_out_of_the_root(self) -> None:
+        link = self.disk.version(MODEL, 9)
+        link.symlink_to(self.disk.make(factor=9))
+        until_told(self.url, 9, "a symbolic link leads outside the folder of models; version 8 serves")
+        link.unlink()
+        until_well(self.url)
+
+    def one_that_kills_its_worker(self) -> None:
+        self._is_refused(10, "its worker died before it was ready", kind="dies")
+
+    def files_damaged_in_place(self) -> None:
+        (self.disk.version(MODEL, 8) / FILE).write_text(DAMAGED)
+        until_told(self.url, 8, "its file is damaged; its earlier files serve on")
+        assert repository(self.url)[MODEL, "8"][0] == "READY"
+        self._answers(("8", 108.0))
+
+    # -- an operator's word --------------------------------------------------------------------------------------
+
+    def taken_back(self) -> None:
+        assert reload(self.url, "rollback").status == 200
+        self._answers(("8", 208.0))
+        until_told(self.url, 11, "an operator took it back; version 8 serves")
+
+    def asked_for_again(self) -> None:
+        reply = reload(self.url, "reload")
+        assert reply.status == 200, reply
+        self._answers(("11", 11.0))
+        until_well(self.url)
+
+    def another_model_unloaded(self) -> None:
+        assert post(self.url, f"/v2/repository/models/{BESIDE}/unload", b"").status == 200
+        assert (BESIDE, "1") not in {key for key, (state, _) in repository(self.url).items() if state == "READY"}
+
+    def and_loaded_again(self) -> None:
+        assert post(self.url, f"/v2/repository/models/{BESIDE}/load", b"").status == 200
+        assert repository(self.url)[BESIDE, "1"][0] == "READY"
+
+    # -- groups, deletions, deaths -------------------------------------------------------------------------------
+
+    def the_other_group(self) -> None:
+        lone, ours = self.clients.pids[LONE].copy(), pids(self.url, BESIDE, WORKERS)
+        assert len(lone) == WORKERS, "as before all the changes of the other group"
+        self.disk.put(LONE, 2, kind="pid", contract={"isolate": True})
+        wait_until(lambda: len(self.clients.pids[LONE]) == 2 * WORKERS, SOON_S, "it has other workers")
+        assert pids(self.url, BESIDE, WORKERS) == ours
+
+    def deleted_back_to_an_older_number(self) -> None:
+        self.disk.remove(MODEL, 11, 8, 5, 3)
+        self._answers(("2", 2.0))
+
+    def deleted_and_then_a_worker_killed(self) -> None:
+        self._serves(12, 12, lambda: self.disk.put(MODEL, 12, factor=12))
+        victim = min(pids(self.url, BESIDE, 1))
+        self.disk.remove(MODEL, 12)
+        self.server.kill(victim)
+        self._answers(("2", 2.0))
+        self._until_all_work()
+
+    def emptied_and_then_a_worker_killed(self) -> None:
+        for path in self.disk.version(MODEL, 2).iterdir():
+            path.unlink()
+        until_told(self.url, 2, "(is it still being copied?); its earlier files serve on")
+        before = pids(self.url, BESIDE, WORKERS)
+        self.server.kill(min(before))
+        self._until_all_work()
+        wait_until(lambda: min(before) not in pids(self.url, BESIDE, WORKERS), SOON_S, "another in its place")
+        self._answers(("2", 2.0))
+        self.disk.remove(MODEL, 2)
+        self._answers(("1", 1.0))
+        until_well(self.url)
+
+    # -- what they share -----------------------------------------------------------------------------------------
+
+    def _serves(self, version: int, factor: float, change: Callable[[], object]) -> None:
+        """The change brings a version that multiplies so."""
+        what = self.clients.allow(version, factor)
+        change()
+        changed = time.monotonic()
+        self.serving_s.append(self.clients.until_heard(what) - changed)
+        self._answers(what)
+
+    def _is_refused(self, version: int, words: str, **how: Any) -> None:
+        """A copy is, for this reason, and is removed again."""
+        before = answer(self.url)
+        self.disk.put(MODEL, version, **how)
+        until_told(self.url, version, words)
+        assert answer(self.url) == before
+        assert repository(self.url)[MODEL, str(version)][0] == "UNAVAILABLE"
+        self.disk.remove(MODEL, version)
+        until_well(self.url)
+
+    def _overwrite(self, version: int, **fake: Any) -> None:
+        (self.disk.version(MODEL, version) / FILE).write_text(json.dumps(fake))
+
+    def _answers(self, what: Heard) -> None:
+        """Wait until nobody else does: either front may hear of it first."""
+        wait_until(lambda: {answer(self.url) for _ in range(8)} == {what}, SOON_S, f"{what} answers")
+
+    def _until_all_work(self) -> None:
+        wait_until(lambda: workers(self.url, "default") == WORKERS, SOON_S, "as many workers as before")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    """Three models, one of them in a group of its own. The one that is asked has an example that it must answer."""
+    disk = Disk(tmp_path)
+    disk.say(MODEL, "contract.json", examples=[EXAMPLE])
+    disk.put(MODEL, 1, factor=1)
+    disk.put(BESIDE, 1, kind="pid")
+    disk.put(LONE, 1, kind="pid", contract={"isolate": True})
+    return disk
+
+
+def test_no_request_notices_that_models_change(figure: Say, disk: Disk) -> None:
+    clients = Clients(lone=True)
+    clients.allow(1, 1)
+    with faulty_server([], model_dir=str(disk.root), **SETTINGS) as server:
+        warm_up(server.url, clients.ask)
+        with back_to_base(server):
+            before, began = pss(server), time.monotonic()
+            with Load(server.url, make=clients.ask, pause_s=PAUSE_S) as load:
+                wait_until(lambda: time.monotonic() > began + CALM_S, SOON_S, "some time without changes")
+                changing = time.monotonic()
+                swaps = Swaps(server, disk, clients)
+                swaps.run()
+                changed = time.monotonic()
+                asked = load.finish()
+        wait_until(lambda: pss(server) <= before * PSS_SLACK + PSS_SLACK_BYTES, SOON_S, f"memory is back to {before}")
+        after = pss(server)
+        kept = sorted(path.name.rpartition("-")[0] for path in disk.root.glob(".kept-*/*-*"))
+    gaps = {name: longest_gap_s(asked, *span) for name, span in swaps.spans.items()}
+    longest = max(gaps, key=lambda name: gaps[name])
+    figure(
+        43,
+        "0 failed, none mixed",
+        f"{len(swaps.spans)} changes in {changed - changing:.0f} s, {len(asked)} requests: {dict(statuses(asked))}, "
+        f"answered by {len(clients.heard)} versions; p99 {p99_s(asked, changing, changed) * 1e3:.0f} ms "
+        f"(without changes {p99_s(asked, began, changing) * 1e3:.0f}); "
+        f"longest time without an answer {gaps[longest] * 1e3:.0f} ms ({longest})",
+    )
+    figure(
+        43,
+        "a good copy serves soon",
+        f"first answer after {min(swaps.serving_s):.2f} to {max(swaps.serving_s):.2f} s, of that "
+        f"{SETTINGS['reload_settle_s']} s to settle",
+    )
+    figure(43, "memory back to base", f"PSS of all processes {before >> 20} -> {after >> 20} MiB")
+    assert_promises(asked, faults=())
+    assert statuses(asked).keys() == {"200"}
+    assert kept == ["a-1", "beside-1", "lone-2"]
+    assert not list(disk.root.glob(".kept-*"))
+    assert "Traceback" not in server.log
