@@ -12,13 +12,12 @@ from typing import Any
 import orjson
 
 from batching.client import Answer
-from batching.errors import NoWorker
 from front.catalog import Entry
 from front.encodings import decode, encode
 from front.exchange import UNLOGGED, Exchange, Tally, Waiting
 from front.halves import Response
 from front.recorder import Recorder
-from front.refusals import STATUS, Place, Refusal, code_of, request_id
+from front.refusals import STATUS, NotServed, Place, Refusal, code_of, request_id
 from front.settings import Settings
 from models.dialects import native
 from models.dialects.dialect import Call, Dialect, Request, nothing
@@ -51,7 +50,7 @@ class Predictions:
         query: Callable[[str], str | None],
         request_id: str,
     ) -> Exchange:
-        """One request to a model. Raises NoWorker while its contract is unknown, BadInput for a wrong time limit."""
+        """One request to a model. Raises NotServed while its contract is unknown, BadInput for a wrong time limit."""
         contract = ready(entry).contract
         # Decoding a picture takes from a tenth of a millisecond to half a second: never in the loop.
         heavy = len(body) > INLINE_BODY_BYTES or (action == "classify" and contract.image is not None)
@@ -130,9 +129,10 @@ def _call(
 
 
 def ready(entry: Entry) -> Compiled:
-    """The compiled contract of a version that can be asked. Raises NoWorker otherwise."""
-    if entry.compiled is None or entry.state == "FAILED":
-        raise NoWorker(entry.reason or "the model is being loaded")
+    """The compiled contract of a version that can be asked. Raises NotServed otherwise."""
+    if entry.compiled is None or entry.state in ("FAILED", "UNLOADED"):
+        why = entry.reason or "it is being loaded; try again in a moment"
+        raise NotServed(f"model {entry.name} version {entry.version} does not serve: {why}")
     return entry.compiled
 
 

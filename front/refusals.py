@@ -36,6 +36,10 @@ class Refusal(Exception):
         self.code = code
 
 
+class NotServed(NoWorker):
+    """The version cannot answer just now, or not at all; the message says why, and is safe to show."""
+
+
 # The table: what happened, its status and its code. Order matters where one error is a kind of another.
 STATUS = {
     "BAD_INPUT": 400,
@@ -67,6 +71,7 @@ CODE_OF_ERROR: dict[type[Exception], str] = {
     BadOutput: "PREDICT_FAILED",
     ItemFailed: "PREDICT_FAILED",
     NoWorker: "NOT_READY",
+    NotServed: "NOT_READY",
     QueueFull: "OVERLOADED",
     DeadlineExceeded: "TIMEOUT",
     Cancelled: "CLIENT_GONE",
@@ -118,7 +123,7 @@ def error_response(error: Exception, request_id: str, dialect: Dialect = _NATIVE
     code = code_of(error)
     if code == "INTERNAL_ERROR":
         log.error("request %s failed", request_id, exc_info=error)
-    own_words = code not in MESSAGES or (isinstance(error, Refusal) and code != "INTERNAL_ERROR")
+    own_words = code not in MESSAGES or (isinstance(error, Refusal | NotServed) and code != "INTERNAL_ERROR")
     reason, extras = None, {}
     if isinstance(error, BadInput):
         extras = {"pointer": error.path, "expected": error.expected, "sample": error.sample}

@@ -14,7 +14,8 @@ Kind = Literal["keras", "h5", "saved_model"]
 KINDS: dict[str, Kind] = {".keras": "keras", ".h5": "h5"}
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_CHECKPOINT = b"_CHECKPOINTABLE_OBJECT_GRAPH"  # in every graph that restores what TensorFlow 2 saved
+# In every graph that restores what TensorFlow 2 saved, and what TensorFlow 1 did.
+_RESTORES = (b"_CHECKPOINTABLE_OBJECT_GRAPH", b"RestoreV2")
 _SHARD = re.compile(r"variables\.data-[0-9]{5}-of-([0-9]{5})")
 
 
@@ -34,10 +35,13 @@ def saved_model_fault(folder: Path) -> str | None:
     if not (folder / "saved_model.pb").stat().st_size:
         return f"its saved_model.pb is empty {copying}"
     variables = folder / "variables"
-    if not variables.is_dir():
+    is_there = variables.is_dir()
+    if not is_there or not any(variables.iterdir()):
         with (folder / "saved_model.pb").open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as graph:
-            restores = graph.find(_CHECKPOINT) != -1
-        return f"its variables folder is missing {copying}" if restores else None
+            if all(graph.find(mark) == -1 for mark in _RESTORES):
+                return None
+    if not is_there:
+        return f"its variables folder is missing {copying}"
     shards = [found for entry in visible(variables) if (found := _SHARD.fullmatch(entry.name))]
     if not (variables / "variables.index").exists() or len(shards) != int(shards[0][1] if shards else 1):
         return f"files are missing in its variables folder {copying}"

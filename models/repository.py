@@ -271,7 +271,8 @@ class _Place:
         else:
             fault = "there is no saved_model.pb and no .keras file in its folder (is it still being copied?)"
         contracts = [folder / "contract.json", model_folder / "contract.json"]
-        return self._checked(ModelReference(name, version, str(path), kind), lambda: fault, contracts)
+        # TensorFlow Serving's folders may have leading zeros: 00000123 is version 123.
+        return self._checked(ModelReference(name, str(int(version)), str(path), kind), lambda: fault, contracts)
 
     @staticmethod
     def is_saved_model(folder: Path) -> bool:

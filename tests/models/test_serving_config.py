@@ -79,4 +79,4 @@ def test_the_models_are_those_it_names_wherever_they_lay_on_the_other_machine(tm
         config {{ name: "down" base_path: "{tmp_path}/deep/down" }}
         config {{ name: "outside" base_path: "/etc" }} }}""",
     )
-    assert found(scan(tmp_path)) == [("down", "3", "saved_model", None), ("half", "00000123", "saved_model", None)]
+    assert found(scan(tmp_path)) == [("down", "3", "saved_model", None), ("half", "123", "saved_model", None)]

@@ -50,7 +50,7 @@ def test_a_folder_made_for_tensorflow_serving_serves_from_its_copies(tmp_path: P
     root = tmp_path / "models"
     half_plus_two(root / "half_plus_two" / "00000123", "half")
     assert (root / "half_plus_two" / "00000123" / "assets" / "words.txt").exists()
-    assert found(scan(root)) == [("half_plus_two", "00000123", "saved_model", None)]
+    assert found(scan(root)) == [("half_plus_two", "123", "saved_model", None)]
     with closing(Shelf(root)) as shelf:
         kept = shelf.keep(scan(root)[0])
         shutil.rmtree(root / "half_plus_two")
