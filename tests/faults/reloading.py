@@ -38,7 +38,7 @@ class Clients:
     monotonic seconds). pids: by model, who has answered that says its process id.
     """
 
-    def __init__(self, *, lone: bool = False, timeout_s: float = 2.0) -> None:
+    def __init__(self, timeout_s: float, *, lone: bool = False) -> None:
         self.right: dict[str, set[float]] = {}
         self.heard: Counter[Heard] = Counter()
         self.first: dict[Heard, float] = {}
@@ -95,7 +95,9 @@ class Clients:
         data = np.array(numbers, np.float32).tobytes()
         tensor = {"name": "x", "shape": [len(numbers), 1], "datatype": "FP32"}
         head = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": len(data)}}]}).encode()
-        return self._v2_made(head + data, "v2, binary", numbers, more=f"Inference-Header-Content-Length: {len(head)}\r\n")
+        return self._v2_made(
+            head + data, "v2, binary", numbers, more=f"Inference-Header-Content-Length: {len(head)}\r\n"
+        )
 
     def _v2_made(self, body: bytes, kind: str, numbers: list[int], more: str = "") -> Ask:
         return self._made(f"/v2/models/{MODEL}/infer", body, kind, lambda told: self._is_right(

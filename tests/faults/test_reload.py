@@ -32,9 +32,10 @@ SETTINGS: dict[str, Any] = {
     "reload_settle_s": 0.2,
     "rollback_s": 4.0,
     "queue_rows": 1 << 20,  # some of the requests have thousands
+    "predict_timeout_ms": 1000.0,  # so long links to old workers linger, and a third generation is not begun before
 }
 # Sixteen clients that never pause would leave two cores nothing to load models with.
-PAUSE_S = 0.03
+PAUSE_S = 0.04
 CALM_S = 2.0
 # What Python and its allocator keep of a busy time, for each process.
 PSS_SLACK, PSS_SLACK_BYTES = 1.1, 4 << 20
@@ -173,9 +174,9 @@ class Swaps:
 
     def the_other_group(self) -> None:
         lone, ours = self.clients.pids[LONE].copy(), pids(self.url, BESIDE, WORKERS)
-        assert len(lone) == WORKERS, "as before all the changes of the other group"
+        assert len(lone) <= WORKERS, "it was left alone"
         self.disk.put(LONE, 2, kind="pid", contract={"isolate": True})
-        wait_until(lambda: len(self.clients.pids[LONE]) == 2 * WORKERS, SOON_S, "it has other workers")
+        wait_until(lambda: self.clients.pids[LONE] - lone, SOON_S, "it has other workers")
         assert pids(self.url, BESIDE, WORKERS) == ours
 
     def deleted_back_to_an_older_number(self) -> None:
@@ -246,7 +247,7 @@ def disk(tmp_path: Path) -> Disk:
 
 
 def test_no_request_notices_that_models_change(figure: Say, disk: Disk) -> None:
-    clients = Clients(lone=True)
+    clients = Clients(1.0, lone=True)
     clients.allow(1, 1)
     with faulty_server([], model_dir=str(disk.root), **SETTINGS) as server:
         warm_up(server.url, clients.ask)
@@ -261,8 +262,8 @@ def test_no_request_notices_that_models_change(figure: Say, disk: Disk) -> None:
                 asked = load.finish()
         wait_until(lambda: pss(server) <= before * PSS_SLACK + PSS_SLACK_BYTES, SOON_S, f"memory is back to {before}")
         after = pss(server)
-        kept = sorted(path.name.rpartition("-")[0] for path in disk.root.glob(".kept-*/*-*"))
-    print({n: round(b-a,2) for n,(a,b) in swaps.spans.items()}, [round(x,2) for x in swaps.serving_s], "max", max(o.seconds for o in asked))
+        log = server.log
+        kept = {path.name.rpartition("-")[0] for path in disk.root.glob(".kept-*/*-*")}
     gaps = {name: longest_gap_s(asked, *span) for name, span in swaps.spans.items()}
     longest = max(gaps, key=lambda name: gaps[name])
     figure(
@@ -282,6 +283,55 @@ def test_no_request_notices_that_models_change(figure: Say, disk: Disk) -> None:
     figure(43, "memory back to base", f"PSS of all processes {before >> 20} -> {after >> 20} MiB")
     assert_promises(asked, faults=())
     assert statuses(asked).keys() == {"200"}
-    assert kept == ["a-1", "beside-1", "lone-2"]
+    assert kept == {"a-1", "beside-1", "lone-2"} | {"a-2", "lone-1"}, "what serves, and what did before"
     assert not list(disk.root.glob(".kept-*"))
-    assert "Traceback" not in server.log
+    assert "Traceback" not in log
+    assert_quiet(log, changed - began)
+
+
+def multiplies(folder: Path, factor: float) -> Path:
+    """A SavedModel, as TensorFlow writes it."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.factor = tf.Variable(factor)
+    call = tf.function(
+        lambda x: {"y": x * module.factor}, input_signature=[tf.TensorSpec([None, 1], tf.float32, name="x")]
+    )
+    tf.saved_model.save(module, str(folder), {"serving_default": call.get_concrete_function()})
+    return folder
+
+
+def test_no_request_notices_that_savedmodels_change(figure: Say, tmp_path: Path) -> None:
+    clients = Clients(TF_TIMEOUT_S)
+    root, made = tmp_path / "root", {number: multiplies(tmp_path / f"made{number}", number) for number in (1, 2, 3)}
+    shutil.copytree(made[1], root / MODEL / "1")
+    settings = {"model_dir": str(root), "fronts": 2, "standby": 1, "reload_settle_s": 0.2, "rollback_s": 30.0}
+    one, two, three = (clients.allow(number, number) for number in (1, 2, 3))
+
+    def until_answers(url: str, what: Heard) -> None:
+        wait_until(lambda: {answer(url) for _ in range(8)} == {what}, TF_SOON_S, f"{what} answers")
+
+    def until_standby(server: Server, starts: int) -> None:
+        wait_until(lambda: server.log.count(" is ready after ") >= starts, TF_SOON_S, f"{starts} workers were ready")
+
+    with faulty_server([], **settings, queue_rows=1 << 20, predict_timeout_ms=TF_TIMEOUT_S * 1000) as server:
+        until_standby(server, 2)
+        warm_up(server.url, clients.ask)
+        with back_to_base(server):
+            before = pss(server)
+            with Load(server.url, make=clients.ask, pause_s=PAUSE_S) as load:
+                begun = time.monotonic()
+                shutil.copytree(made[2], root / MODEL / "2")
+                copied = time.monotonic()
+                serving_s = clients.until_heard(two, TF_SOON_S) - copied
+                until_answers(server.url, two)
+                gap_s = longest_gap_s(load.asked, begun, time.monotonic())
+                until_standby(server, 4)
+                shutil.copytree(made[3], root / MODEL / "3")
+                damage(root / MODEL / "3")
+                until_told(server.url, 3, "; version 2 serves")
+                assert answer(server.url) == two
+                assert reload(server.url, "rollback").status == 200
+                until_answers(server.url, one)
+                until_standby(server, 5)

@@ -134,6 +134,20 @@ def test_twins_are_served_once(tmp_path: Path) -> None:
     assert "same name and version" in (scan(tmp_path)[-1].refusal or "")
 
 
+@pytest.mark.parametrize(
+    ("graph", "is_whole"),
+    [(b"no variables at all", True), (b"save/RestoreV2", False), (b"_CHECKPOINTABLE_OBJECT_GRAPH", False)],
+    ids=["without variables", "of TensorFlow 1", "of TensorFlow 2"],
+)
+def test_an_empty_variables_folder_is_whole_where_the_graph_restores_none(
+    tmp_path: Path, graph: bytes, is_whole: bool
+) -> None:
+    (tmp_path / "m" / "1" / "variables").mkdir(parents=True)
+    (tmp_path / "m" / "1" / "saved_model.pb").write_bytes(graph)
+    (reference,) = scan(tmp_path)
+    assert (reference.refusal is None) == is_whole
+
+
 # -- half copies -------------------------------------------------------------------------------------------------------
 
 
