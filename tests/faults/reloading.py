@@ -6,6 +6,7 @@ Owns what such clients ask and how their answers are judged.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections import Counter, defaultdict
@@ -26,6 +27,8 @@ MODEL, LONE, BESIDE = "a", "lone", "beside"
 LARGE_ROWS = 3000
 # What no single one of these numbers times any factor leaves float32's whole numbers for.
 NUMBERS = 1000
+# What Python and its allocator keep of a busy time.
+PSS_SLACK, PSS_SLACK_BYTES = 1.1, 8 << 20
 
 Heard = tuple[str, float]
 """A version, as the answer names it ("" where a dialect does not), and by what it has multiplied."""
@@ -150,6 +153,11 @@ def answer(url: str) -> Heard:
     return reply.json["model_version"], reply.json["prediction"]
 
 
+def until_answers(url: str, what: Heard, timeout_s: float = 4 * SOON_S) -> None:
+    """Wait until nobody else answers: either front may be the first to hear of a change."""
+    wait_until(lambda: {answer(url) for _ in range(8)} == {what}, timeout_s, f"version {what[0]} answers")
+
+
 def reload(url: str, action: str, model: str = MODEL) -> Reply:
     """The answer to an operator's word, once all of it is done."""
     return post(url, "/reload", {"action": action, "model": model})
@@ -161,19 +169,19 @@ def repository(url: str) -> dict[tuple[str, str], tuple[str, str]]:
     return {(one["name"], one["version"]): (one["state"], one["reason"]) for one in found}
 
 
-def until_told(url: str, version: int, words: str, model: str = MODEL) -> str:
+def until_told(url: str, version: int, words: str, timeout_s: float = SOON_S) -> str:
     """Wait until /ready and the repository's index say this of a version; the reason. The server is ready all along."""
     found: list[str] = []
 
     def told() -> bool:
-        reply, reason = get(url, "/ready"), repository(url).get((model, str(version)), ("", ""))[1]
+        reply, reason = get(url, "/ready"), repository(url).get((MODEL, str(version)), ("", ""))[1]
         assert reply.status == 200, reply
         assert not LEAKS.search(reason.replace(".keras file", "file"))
         found.append(reason)
-        return words in reason and f"{model} version {version}: {reason}" in reply.json["degraded"]
+        return words in reason and f"{MODEL} version {version}: {reason}" in reply.json["degraded"]
 
     try:
-        wait_until(told, SOON_S, f"{words!r} stands beside version {version}")
+        wait_until(told, timeout_s, f"{words!r} stands beside version {version}")
     except AssertionError as error:
         error.add_note(f"told: {found[-1:]}")
         raise
@@ -215,11 +223,27 @@ def pss(server: Server) -> int:
     return found
 
 
+def until_memory_is_back(server: Server, before: int) -> int:
+    """Wait until `pss` is what it was, or little more; how much it is."""
+    found: list[int] = []
+
+    def is_back() -> bool:
+        found.append(pss(server))
+        return found[-1] <= before * PSS_SLACK + PSS_SLACK_BYTES
+
+    try:
+        wait_until(is_back, SOON_S, f"memory is back to {before >> 20} MiB")
+    except AssertionError as error:
+        error.add_note(f"{found[-1] >> 20} MiB")
+        raise
+    return found[-1]
+
+
 def longest_gap_s(asked: Sequence[Asked], begun: float, ended: float) -> float:
     """The longest time between two moments in which nobody was answered."""
     moments = sorted(one.begun + one.seconds for one in asked if one.status == 200)
     within = [begun, *(moment for moment in moments if begun < moment < ended), ended]
-    return max(after - before for before, after in zip(within, within[1:], strict=False))
+    return max(after - before for before, after in itertools.pairwise(within))
 
 
 def p99_s(asked: Sequence[Asked], begun: float, ended: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -13,15 +12,28 @@ from typing import Any
 import pytest
 
 from tests.fake_folders import DAMAGED, FILE, HALF_A_GRAPH, Disk
-from tests.faults import reloading
 from tests.faults.asking import post
-from tests.faults.base import assert_base, back_to_base, base, faulty_server
+from tests.faults.base import back_to_base, faulty_server
 from tests.faults.conftest import Say
 from tests.faults.load import Load, assert_promises, statuses, warm_up
 from tests.faults.logs import assert_quiet
 from tests.faults.reloading import (
-    BESIDE, LONE, MODEL, Clients, Heard, answer, longest_gap_s, p99_s, pids, pss, reload, repository, until_told,
-    until_well, workers,
+    BESIDE,
+    LONE,
+    MODEL,
+    Clients,
+    answer,
+    longest_gap_s,
+    p99_s,
+    pids,
+    pss,
+    reload,
+    repository,
+    until_answers,
+    until_memory_is_back,
+    until_told,
+    until_well,
+    workers,
 )  # fmt: skip
 from tests.harness import SOON_S, Server, wait_until
 
@@ -36,9 +48,9 @@ SETTINGS: dict[str, Any] = {
 }
 # Sixteen clients that never pause would leave two cores nothing to load models with.
 PAUSE_S = 0.04
+# Loading takes TensorFlow three seconds of a core, and a busy machine has none to spare.
+TF_SOON_S, TF_TIMEOUT_S = 90.0, 4.0
 CALM_S = 2.0
-# What Python and its allocator keep of a busy time, for each process.
-PSS_SLACK, PSS_SLACK_BYTES = 1.1, 4 << 20
 EXAMPLE = {"request": {"features": [1.0]}}
 
 
@@ -147,19 +159,19 @@ class Swaps:
         (self.disk.version(MODEL, 8) / FILE).write_text(DAMAGED)
         until_told(self.url, 8, "its file is damaged; its earlier files serve on")
         assert repository(self.url)[MODEL, "8"][0] == "READY"
-        self._answers(("8", 108.0))
+        until_answers(self.url, ("8", 108.0))
 
     # -- an operator's word --------------------------------------------------------------------------------------
 
     def taken_back(self) -> None:
         assert reload(self.url, "rollback").status == 200
-        self._answers(("8", 208.0))
+        until_answers(self.url, ("8", 208.0))
         until_told(self.url, 11, "an operator took it back; version 8 serves")
 
     def asked_for_again(self) -> None:
         reply = reload(self.url, "reload")
         assert reply.status == 200, reply
-        self._answers(("11", 11.0))
+        until_answers(self.url, ("11", 11.0))
         until_well(self.url)
 
     def another_model_unloaded(self) -> None:
@@ -181,14 +193,14 @@ class Swaps:
 
     def deleted_back_to_an_older_number(self) -> None:
         self.disk.remove(MODEL, 11, 8, 5, 3)
-        self._answers(("2", 2.0))
+        until_answers(self.url, ("2", 2.0))
 
     def deleted_and_then_a_worker_killed(self) -> None:
         self._serves(12, 12, lambda: self.disk.put(MODEL, 12, factor=12))
         victim = min(pids(self.url, BESIDE, 1))
         self.disk.remove(MODEL, 12)
         self.server.kill(victim)
-        self._answers(("2", 2.0))
+        until_answers(self.url, ("2", 2.0))
         self._until_all_work()
 
     def emptied_and_then_a_worker_killed(self) -> None:
@@ -199,9 +211,9 @@ class Swaps:
         self.server.kill(min(before))
         self._until_all_work()
         wait_until(lambda: min(before) not in pids(self.url, BESIDE, WORKERS), SOON_S, "another in its place")
-        self._answers(("2", 2.0))
+        until_answers(self.url, ("2", 2.0))
         self.disk.remove(MODEL, 2)
-        self._answers(("1", 1.0))
+        until_answers(self.url, ("1", 1.0))
         until_well(self.url)
 
     # -- what they share -----------------------------------------------------------------------------------------
@@ -212,7 +224,7 @@ class Swaps:
         change()
         changed = time.monotonic()
         self.serving_s.append(self.clients.until_heard(what) - changed)
-        self._answers(what)
+        until_answers(self.url, what)
 
     def _is_refused(self, version: int, words: str, **how: Any) -> None:
         """A copy is, for this reason, and is removed again."""
@@ -226,10 +238,6 @@ class Swaps:
 
     def _overwrite(self, version: int, **fake: Any) -> None:
         (self.disk.version(MODEL, version) / FILE).write_text(json.dumps(fake))
-
-    def _answers(self, what: Heard) -> None:
-        """Wait until nobody else does: either front may hear of it first."""
-        wait_until(lambda: {answer(self.url) for _ in range(8)} == {what}, SOON_S, f"{what} answers")
 
     def _until_all_work(self) -> None:
         wait_until(lambda: workers(self.url, "default") == WORKERS, SOON_S, "as many workers as before")
@@ -260,8 +268,7 @@ def test_no_request_notices_that_models_change(figure: Say, disk: Disk) -> None:
                 swaps.run()
                 changed = time.monotonic()
                 asked = load.finish()
-        wait_until(lambda: pss(server) <= before * PSS_SLACK + PSS_SLACK_BYTES, SOON_S, f"memory is back to {before}")
-        after = pss(server)
+        after = until_memory_is_back(server, before)
         log = server.log
         kept = {path.name.rpartition("-")[0] for path in disk.root.glob(".kept-*/*-*")}
     gaps = {name: longest_gap_s(asked, *span) for name, span in swaps.spans.items()}
@@ -294,7 +301,7 @@ def multiplies(folder: Path, factor: float) -> Path:
     import tensorflow as tf
 
     module = tf.Module()
-    module.factor = tf.Variable(factor)
+    module.factor = tf.Variable(factor, dtype=tf.float32)
     call = tf.function(
         lambda x: {"y": x * module.factor}, input_signature=[tf.TensorSpec([None, 1], tf.float32, name="x")]
     )
@@ -302,36 +309,58 @@ def multiplies(folder: Path, factor: float) -> Path:
     return folder
 
 
-def test_no_request_notices_that_savedmodels_change(figure: Say, tmp_path: Path) -> None:
+def test_no_request_notices_that_saved_models_of_tensorflow_change(figure: Say, tmp_path: Path) -> None:
     clients = Clients(TF_TIMEOUT_S)
-    root, made = tmp_path / "root", {number: multiplies(tmp_path / f"made{number}", number) for number in (1, 2, 3)}
+    made = {number: multiplies(tmp_path / f"made{number}", number) for number in (1, 2, 3)}
+    one, two = clients.allow(1, 1), clients.allow(2, 2)
+    root = tmp_path / "root"
     shutil.copytree(made[1], root / MODEL / "1")
-    settings = {"model_dir": str(root), "fronts": 2, "standby": 1, "reload_settle_s": 0.2, "rollback_s": 30.0}
-    one, two, three = (clients.allow(number, number) for number in (1, 2, 3))
-
-    def until_answers(url: str, what: Heard) -> None:
-        wait_until(lambda: {answer(url) for _ in range(8)} == {what}, TF_SOON_S, f"{what} answers")
-
-    def until_standby(server: Server, starts: int) -> None:
-        wait_until(lambda: server.log.count(" is ready after ") >= starts, TF_SOON_S, f"{starts} workers were ready")
-
-    with faulty_server([], **settings, queue_rows=1 << 20, predict_timeout_ms=TF_TIMEOUT_S * 1000) as server:
-        until_standby(server, 2)
+    settings = {**SETTINGS, "workers": 1, "standby": 1, "predict_timeout_ms": TF_TIMEOUT_S * 1000, "rollback_s": 8.0}
+    with faulty_server([], model_dir=str(root), **settings) as server:
+        until_one_stands_by(server)
         warm_up(server.url, clients.ask)
         with back_to_base(server):
-            before = pss(server)
+            before, began = pss(server), time.monotonic()
             with Load(server.url, make=clients.ask, pause_s=PAUSE_S) as load:
-                begun = time.monotonic()
+                wait_until(lambda: time.monotonic() > began + CALM_S, SOON_S, "some time without changes")
+                changing = time.monotonic()
                 shutil.copytree(made[2], root / MODEL / "2")
                 copied = time.monotonic()
                 serving_s = clients.until_heard(two, TF_SOON_S) - copied
                 until_answers(server.url, two)
-                gap_s = longest_gap_s(load.asked, begun, time.monotonic())
-                until_standby(server, 4)
-                shutil.copytree(made[3], root / MODEL / "3")
-                damage(root / MODEL / "3")
-                until_told(server.url, 3, "; version 2 serves")
-                assert answer(server.url) == two
+                switched = time.monotonic()
                 assert reload(server.url, "rollback").status == 200
                 until_answers(server.url, one)
-                until_standby(server, 5)
+                assert reload(server.url, "reload").status == 200
+                until_answers(server.url, two)
+                half = (made[3] / "saved_model.pb").read_bytes()
+                (made[3] / "saved_model.pb").write_bytes(half[: len(half) // 2])
+                shutil.copytree(made[3], root / MODEL / "3")
+                reason = until_told(server.url, 3, "; version 2 serves", timeout_s=TF_SOON_S)
+                shutil.rmtree(root / MODEL / "3")
+                until_one_stands_by(server)
+                serving, _ = server.children("worker")
+                shutil.rmtree(root / MODEL / "2")
+                server.kill(serving)
+                until_answers(server.url, one)
+                changed = time.monotonic()
+                asked = load.finish()
+            until_one_stands_by(server)
+        after = until_memory_is_back(server, before)
+    figure(
+        43,
+        "TensorFlow: 0 failed, none mixed",
+        f"good, rollback, corrupt, deleted and killed in {changed - changing:.0f} s, {len(asked)} requests: "
+        f"{dict(statuses(asked))}; p99 {p99_s(asked, changing, changed) * 1e3:.0f} ms "
+        f"(without changes {p99_s(asked, began, changing) * 1e3:.0f}); first answer {serving_s:.2f} s after the copy, "
+        f"longest time without an answer until then {longest_gap_s(asked, changing, switched) * 1e3:.0f} ms; "
+        f"PSS {before >> 20} -> {after >> 20} MiB; refused: {reason}",
+    )
+    assert_promises(asked, faults=())
+    assert statuses(asked).keys() == {"200"}
+    assert not list(root.glob(".kept-*"))
+
+
+def until_one_stands_by(server: Server) -> None:
+    """Wait until a worker of what serves now does."""
+    wait_until(lambda: " and stands by" in server.log.rpartition(" serves after ")[2], TF_SOON_S, "a worker stands by")
