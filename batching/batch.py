@@ -34,7 +34,9 @@ class LoadedModel(Protocol):
 
     description: dict[str, Any]
     max_rows: int | None
-    others: Mapping[str, LoadedModel]
+
+    @property
+    def others(self) -> Mapping[str, LoadedModel]: ...
 
     def warm_up(self, sizes: Sequence[int], budget_s: float) -> dict[int, float]:
         """Run each batch size until the budget is spent; rows -> seconds of one call."""

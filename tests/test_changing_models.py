@@ -8,6 +8,7 @@ import shutil
 import signal
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_a_new_version_is_tried_on_logged_requests_before_it_serves(
     root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     log = tmp_path_factory.mktemp("log")
-    settings = {"reload_settle_s": 0.3, "reload_replay": 5, "prediction_log_dir": str(log)}
+    settings: dict[str, Any] = {"reload_settle_s": 0.3, "reload_replay": 5, "prediction_log_dir": str(log)}
     with InferenceServer(model_dir=str(root), **settings) as server:
         for _ in range(3):
             assert served(server) == "1"
