@@ -79,10 +79,16 @@ class SelectorLoop:
 class BlockingClient:
     """Attached to a supervisor by its control channel; raises ConnectionLost when that is no supervisor.
 
-    attach: sent as the first message; the answer (hello) carries the counters' descriptor and the limits.
+    The first message (hello) carries the counters' descriptor and the limits. on_message: hears, in the client's thread,
+    what is no snapshot.
     """
 
-    def __init__(self, channel: ControlChannel, compile: Callable[[dict[str, Any]], Any]) -> None:
+    def __init__(
+        self,
+        channel: ControlChannel,
+        compile: Callable[[dict[str, Any]], Any],
+        on_message: Callable[[dict[str, Any]], None] = lambda message: None,
+    ) -> None:
         try:
             hello, (counters_fd,) = channel.wait(timeout_s=10)
         except Exception:
@@ -91,6 +97,7 @@ class BlockingClient:
         self.hello = hello
         self.counters = Counters.attach(counters_fd)
         self.slot = self.counters.slot(hello["slot"])
+        self._heard = on_message
         self._loop = SelectorLoop()
         self._changed = threading.Condition()
         self._lost = False
@@ -201,6 +208,7 @@ class BlockingClient:
 
     def _on_message(self, message: dict[str, Any]) -> None:
         self.messages.append(message)
+        self._heard(message)
         self._tell()
 
     def _on_lost(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from batching.blocking import BlockingClient
 from batching.control import ControlChannel
 from batching.errors import BatchingError, NoWorker
+from front.answering import guard_of
 from front.catalog import cataloguer
 from front.halves import REASONS
 from front.recorder import open_journal
@@ -46,6 +47,10 @@ class Attached:
         answer: Iterable[bytes] = app(environ, start_response)
         return answer
 
+    def _hear(self, message: dict[str, Any]) -> None:
+        if message["type"] == "read_keys" and self._app is not None:
+            guard_of(self._app).read_keys_again()
+
     def _attached(self) -> Any:
         """The application with a living client. Raises OSError or BatchingError where there is no supervisor."""
         client = self._client
@@ -60,7 +65,7 @@ class Attached:
                 except OSError:
                     sock.close()
                     raise
-                self._client = BlockingClient(ControlChannel(sock), cataloguer(self._default_model))
+                self._client = BlockingClient(ControlChannel(sock), cataloguer(self._default_model), self._hear)
                 self._client.wait_until(lambda catalog: catalog.serial > 0, FIRST_SNAPSHOT_S)
                 if self._journal is not None and self._pid == os.getpid():
                     self._journal.close()  # the one before; a parent's, after a fork, is not ours to close

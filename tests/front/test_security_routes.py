@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from webtest import TestApp
 
+from front.attach import Attached
 from front.security import ADMIN, OPEN, PREDICT
 from inference_server import Settings, create_app
 from models.repository import NAME
 from tests.front.conftest import ADMIN_KEY, BEARER, KEY
-from tests.harness import Server, fake_http_server, supervised
+from tests.harness import SOON_S, Server, fake_http_server, supervised, wait_until
 from tests.test_app import app_for
 
 PAGE = "https://page.example"
@@ -198,3 +201,30 @@ def test_a_program_that_embeds_the_application_has_the_same_guard(workers: Any) 
     app.get("/health", status=421)
     app.get("/health", headers={"Host": "api.example"})
     client.close()
+
+
+def test_keys_are_read_again_on_sighup_by_fronts_of_foreign_servers_too(
+    keys: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that is no good changes nothing."""
+    caplog.set_level("INFO", "inference.front")
+    settings = Settings(**keys)
+    with supervised([{"name": "double"}]) as running:
+        path = os.path.join(running.folder, "socket")
+        attached = Attached(path, lambda client, journal: create_app(settings, client, journal), None)
+        app = TestApp(attached)
+
+        def opened(*keys: str) -> list[bool]:
+            answers = [app.get("/models", headers={"Authorization": BEARER + key}, status="*") for key in keys]
+            return [answer.status_int == 200 for answer in answers]
+
+        new = "a-third-key-of-more-than-32-characters"
+        assert opened(KEY, new) == [True, False]
+        for text, said in (("too short", "the keys stay as they were"), (new, "the keys were read again")):
+            before = opened(KEY, new)
+            Path(keys["api_key_file"]).write_text(text)
+            running.signal(signal.SIGHUP)
+            wait_until(lambda said=said: said in caplog.text, SOON_S, said)  # type: ignore[misc]
+            assert opened(KEY, new) == (before if text != new else [False, True])
+        assert attached._client is not None
+        attached._client.close()
