@@ -7,6 +7,7 @@ open until the end: somebody may be waiting for it).
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import sys
 from collections.abc import Iterable
@@ -15,7 +16,11 @@ from contextlib import suppress
 log = logging.getLogger("inference.models")
 
 if sys.platform == "linux":
-    from inotify_simple import INotify, flags  # type: ignore[import-untyped]
+    import inotify_simple  # type: ignore[import-untyped]
+    from inotify_simple import INotify, flags
+
+    # It would start ldconfig, and where there is none a compiler, to find what this very process is linked with.
+    inotify_simple._libc = ctypes.CDLL(None, use_errno=True)  # noqa: SLF001 - there is no other way to say so
 
     # Without MODIFY: a large file that is being written would wake us all the time, and is heard of when it is closed.
     _MASK = (
