@@ -79,8 +79,8 @@ class SelectorLoop:
 class BlockingClient:
     """Attached to a supervisor by its control channel; raises ConnectionLost when that is no supervisor.
 
-    The first message (hello) carries the counters' descriptor and the limits. on_message: hears, in the client's thread,
-    what is no snapshot.
+    The first message (hello) carries the counters' descriptor and the limits. on_message: hears what is no snapshot, in
+    the client's thread.
     """
 
     def __init__(

@@ -127,14 +127,15 @@ def guard_of(app: bottle.Bottle) -> Guard:
     return guard
 
 
-def note_entry(entry: Any, route: str, dialect: str) -> None:
+def note_entry(environ: dict[str, Any], entry: Any, route: str, dialect: str) -> None:
     """Whose request it is, for the prediction log should it fail before there is an exchange."""
-    request.environ[_ENTRY] = entry, route, dialect
+    environ[_ENTRY] = entry, route, dialect
 
 
 def place_of(model: str | None, given: str | None) -> Place:
     """Where this request went."""
-    return Place(request.method, request.path, model, given)
+    environ = request.environ
+    return Place(environ["REQUEST_METHOD"], environ["PATH_INFO"], model, given)
 
 
 def reply(response: Response) -> HTTPResponse:
@@ -149,18 +150,28 @@ def answer_json(value: Any, status: int = 200) -> HTTPResponse:
 
 def my_id() -> str:
     """One id for a request, however often it is asked for."""
-    environ = request.environ
-    if _ID not in environ:
-        environ[_ID] = request_id(environ.get("HTTP_X_REQUEST_ID"))
-    return str(environ[_ID])
+    return id_of(request.environ)
+
+
+def id_of(environ: dict[str, Any]) -> str:
+    """The same for whoever has the environment at hand: Bottle's request looks it up in its thread each time."""
+    found: str | None = environ.get(_ID)
+    if found is None:
+        found = environ[_ID] = request_id(environ.get("HTTP_X_REQUEST_ID"))
+    return found
 
 
 def body(limit: int) -> bytes:
     """The request's body. Raises Refusal where it is longer."""
-    size = request.content_length
+    return body_of(request.environ, limit)
+
+
+def body_of(environ: dict[str, Any], limit: int) -> bytes:
+    """The same as `id_of` is for `my_id`."""
+    size = int(environ.get("CONTENT_LENGTH") or 0)
     if size > limit:
         raise Refusal("TOO_LARGE", f"the body has {size} bytes; at most {limit} are taken here")
-    return bytes(request.environ["wsgi.input"].read(size)) if size > 0 else b""
+    return bytes(environ["wsgi.input"].read(size)) if size > 0 else b""
 
 
 def base_url() -> str:

@@ -118,6 +118,8 @@ class Catalog:
     def choose(self, name: str, version: str | None = None, label: str | None = None) -> Entry:
         """The version that answers a request; where none is named, that may be the canary. Raises UnknownModel."""
         routing = self.routing.get(name)
+        if routing is None and version is None and label is None:
+            return self.find(name)
         if label is not None:
             self.versions(name)
             if routing is None or label not in routing.labels:
@@ -134,7 +136,9 @@ class Catalog:
         """The default model, else the only one. Raises Ambiguous."""
         if self.default is not None:
             return self.choose(self.default)
-        return self.choose(self._only([self.find(name) for name in self.models], "model", "/predict").name)
+        if len(self.models) == 1:
+            return self.choose(next(iter(self.models)))
+        return self._only([self.find(name) for name in self.models], "model", "/predict")
 
     def for_classify(self) -> Entry:
         """The only image classifier, else the default model if it is a classifier. Raises Ambiguous."""

@@ -192,7 +192,9 @@ class Exchange:
             if not logged and self._recorder.required:
                 return self._refuse_unlogged()
         self._tally.add(self._route, self.entry, 200, seconds)
-        headers = [("Content-Type", rendered.content_type), ("X-Request-Id", self.request_id), *rendered.headers]
+        headers = [("Content-Type", rendered.content_type), ("X-Request-Id", self.request_id)]
+        if rendered.headers:
+            headers += rendered.headers
         return Response(rendered.status, headers, rendered.body)
 
     def fail(self, error: Exception) -> Response:

@@ -14,7 +14,7 @@ import bottle
 from bottle import request
 
 from front.administration import Errand
-from front.answering import Answering, base_url, body, my_id, note_entry, place_of, reply, takes
+from front.answering import Answering, base_url, body, body_of, id_of, my_id, note_entry, place_of, reply, takes
 from front.catalog import Catalog, Entry, UnknownModel
 from front.counted import counted
 from front.halves import Response
@@ -22,7 +22,7 @@ from front.predictions import Predictions
 from front.readiness import readiness
 from front.refusals import Place, Refusal, error_response
 from front.settings import Settings
-from models.dialects.dialect import ADMIN, Asked, Dialect, Rendered, Route
+from models.dialects.dialect import ADMIN, Asked, Dialect, Rendered, Route, nothing
 from models.repository import NAME, VERSION
 
 _PART = re.compile(r"{(model|version|label)}")
@@ -69,8 +69,9 @@ class Speaking:
 
     def _infers(self, route: Route) -> Callable[..., Any]:
         def infer(model: str | None = None, version: str | None = None, label: str | None = None) -> Any:
-            if version is None and label is None and not self._dialect.PREFIX:
-                version, label = request.query.get("version"), request.query.get("label")
+            if not self._dialect.PREFIX:
+                query = query_of(request.environ)
+                version, label = query("version"), query("label")
             entry = self._choose(route, model, version, label)
             return self.infer(entry, route.action, route.template, place_of(model, version or label))
 
@@ -78,23 +79,24 @@ class Speaking:
 
     def infer(self, entry: Entry, action: str, label: str, place: Place) -> Any:
         """Put this request to a model. label: the route's name in metrics and the log."""
-        note_entry(entry, label, self._dialect.NAME)
+        environ = request.environ
+        note_entry(environ, entry, label, self._dialect.NAME)
         exchange = self._predictions.exchange(
             self._dialect,
             action,
             entry,
             label,
             place,
-            body(self._body_bytes_max(action)),
-            request.environ,
-            request.query.get,
-            my_id(),
+            body_of(environ, self._body_bytes_max(action, environ)),
+            environ,
+            query_of(environ),
+            id_of(environ),
         )
         return self._answering.carry(exchange)
 
-    def _body_bytes_max(self, action: str) -> int:
+    def _body_bytes_max(self, action: str, environ: dict[str, Any]) -> int:
         """A native body is JSON but for pictures; of other dialects' the dialect knows how much of it is JSON."""
-        if self._dialect.PREFIX or action == "classify" or "HTTP_CONTENT_ENCODING" in request.environ:
+        if self._dialect.PREFIX or action == "classify" or "HTTP_CONTENT_ENCODING" in environ:
             return self._settings.max_body_bytes
         return self._settings.max_json_bytes
 
@@ -174,6 +176,11 @@ class Speaking:
             return reply(response)
 
         return refuse
+
+
+def query_of(environ: dict[str, Any]) -> Callable[[str], str | None]:
+    """Looks up what follows the path, which is mostly nothing."""
+    return request.query.get if environ.get("QUERY_STRING") else nothing
 
 
 def response_of(rendered: Rendered) -> Response:

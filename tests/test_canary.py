@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -42,15 +43,13 @@ def test_a_share_goes_to_the_version_on_trial_and_is_counted_and_logged_apart(di
     clients = Clients(20.0)
     for version in (1, 2):
         clients.allow(version, version)
-    settings = {"fronts": 2, "predict_timeout_ms": 20_000.0, "queue_rows": 1 << 20, "prediction_log_dir": str(log)}
+    settings: dict[str, Any] = {"fronts": 2, "predict_timeout_ms": 20_000.0, "prediction_log_dir": str(log)}
     with faulty_server([], model_dir=str(disk.root), **settings) as server:
         with Load(server.url, 8, make=clients.native, limit=REQUESTS) as load:
             asked = load.join(120)
+        labels = {"model": MODEL, "status": "200"}
         metrics = {
-            version: counted(
-                server.url, "inference_requests_total", model=MODEL, version=version, status="200", route="/predict/{model}"
-            )
-            for version in "12"
+            version: counted(server.url, "inference_requests_total", version=version, **labels) for version in "12"
         }
         assert predict(server.url, 1.0, f"{MODEL}?version=1").json["prediction"] == 1.0
         assert predict(server.url, 1.0, f"{MODEL}?version=2").json["prediction"] == 2.0
@@ -62,7 +61,8 @@ def test_a_share_goes_to_the_version_on_trial_and_is_counted_and_logged_apart(di
     assert metrics == heard
     ids = {one.id for one in asked}
     rows = [row for row in logged(log) if row["request_id"] in ids]
-    assert Counter(row["model_version"] for row in rows) == heard
+    assert Counter(row["version"] for row in rows) == heard
+    assert all(row["prediction"] == int(row["version"]) * json.loads(row["features"])[0] for row in rows)
     assert named == [[[1.0]], [[2.0]]]
 
 

@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,8 @@ from tests.faults.asking import predict
 from tests.faults.base import faulty_server
 from tests.faults.reloading import MODEL
 from tests.harness import SOON_S, Server, gate, wait_until
+
+FIRST, SECOND = "the-first-of-two-keys-and-long-enough", "the-second-of-two-keys-and-long-enough"
 
 
 @pytest.fixture
@@ -32,18 +35,23 @@ def answers(server: Server, key: str) -> Counter[str]:
 
 def test_a_service_reads_its_folder_and_its_keys_again(disk: Disk, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
-    keys.write_text("the-first-key-of-all\n")
-    settings = {"model_dir": str(disk.root), "reload_settle_s": 0.0, "api_key_file": str(keys), "fronts": 2}
+    keys.write_text(f"{FIRST}\n")
+    settings: dict[str, Any] = {
+        "model_dir": str(disk.root),
+        "reload_settle_s": 0.0,
+        "api_key_file": str(keys),
+        "fronts": 2,
+    }
     with faulty_server([], **settings) as server:
         assert os.getsid(server.pid) == server.pid, "it has no terminal"
         children = server.children("front")
-        assert answers(server, "the-first-key-of-all") == {"1": 8}
-        assert answers(server, "the-second-key-of-all") == {"UNAUTHORIZED": 8}
+        assert answers(server, FIRST) == {"1": 8}
+        assert answers(server, SECOND) == {"UNAUTHORIZED": 8}
         disk.put(MODEL, 2, factor=2)
-        keys.write_text("the-second-key-of-all\n")
+        keys.write_text(f"{SECOND}\n")
         server.signal(signal.SIGHUP)
-        wait_until(lambda: answers(server, "the-second-key-of-all") == {"2": 8}, SOON_S, "both are known")
-        assert answers(server, "the-first-key-of-all") == {"UNAUTHORIZED": 8}
+        wait_until(lambda: answers(server, SECOND) == {"2": 8}, SOON_S, "both are known")
+        assert answers(server, FIRST) == {"UNAUTHORIZED": 8}
         assert server.children("front") == children
 
 
@@ -51,7 +59,11 @@ def test_at_a_terminal_that_hangs_up_it_answers_what_it_has_and_ends(disk: Disk)
     master, terminal = os.openpty()
     with gate() as held, ThreadPoolExecutor() as pool:
         disk.put(MODEL, 2, kind="gate", gate=held.path, cost=0.01)
-        settings = {"model_dir": str(disk.root), "predict_timeout_ms": 60_000.0, "terminal": os.ttyname(terminal)}
+        settings: dict[str, Any] = {
+            "model_dir": str(disk.root),
+            "predict_timeout_ms": 60_000.0,
+            "terminal": os.ttyname(terminal),
+        }
         with faulty_server([], **settings) as server:
             os.close(terminal)
             waiting = pool.submit(predict, server.url, 1.0, MODEL)

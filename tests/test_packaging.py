@@ -117,9 +117,9 @@ def test_the_installed_command_works_away_from_the_source(wheel: Path, metadata:
 def test_every_requirement_has_a_lower_bound_and_a_reason(name: str) -> None:
     for line in (ROOT / name).read_text().splitlines():
         if line and not line.startswith(("#", "-r")):
-            assert re.fullmatch(r'[a-z0-9-]+(\[[a-z]+\])?>=[\d.]+(; sys_platform == "linux")? +# \w.+|types-[a-z]+>=[\d.]+', line), (
-                line
-            )
+            assert re.fullmatch(
+                r'[a-z0-9-]+(\[[a-z]+\])?>=[\d.]+(; sys_platform == "linux")? +# \w.+|types-[a-z]+>=[\d.]+', line
+            ), line
 
 
 @pytest.mark.parametrize("lock", LOCKS)
