@@ -78,6 +78,7 @@ class Planner:
 
     def look(self) -> Wanted | None:
         """What should be served, where that has changed."""
+        self._shelf.complain()
         changed = self._survey.look()
         changed |= self._begin_retries() or self._out_of_date
         if not changed:

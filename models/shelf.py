@@ -46,6 +46,7 @@ class Shelf:
         self._kept: dict[tuple[str, str, str], ModelReference] = {}
         self._lock = -1
         self._folder: Path | None = None
+        self._complaint: str | None = None
         self._has_complained = False
         try:
             beside.mkdir(parents=True, exist_ok=True)
@@ -105,13 +106,17 @@ class Shelf:
         return replace(reference, path=str(path), contract_path=None if contract is None else str(contract))
 
     def _serve_in_place(self, error: OSError) -> None:
-        if self._has_complained:
+        self._complaint = self._complaint or error.strerror
+
+    def complain(self) -> None:
+        """Say, once, that files cannot be kept; not before the server runs, which may have worse to say."""
+        if self._complaint is None or self._has_complained:
             return
         self._has_complained = True
         log.warning(
             "the files of what is served cannot be kept (%s): a worker that dies after they are deleted cannot be"
             " replaced; KEEP_DIR names another folder for them",
-            error.strerror,
+            self._complaint,
         )
 
 

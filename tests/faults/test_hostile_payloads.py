@@ -219,8 +219,9 @@ def in_headers(server: Server, name: str, value: bytes) -> Reply:
             status, *lines = answer.read().partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
     headers = {key.lower(): text for key, _, text in (line.partition(": ") for line in lines)}
     code = int(status.split()[1])
-    told = {"ok": code == 200, "error": "BAD_INPUT", "message": "", "request_id": ""}
-    return Reply(code, headers, json.dumps(told).encode()) if code in (200, 400) else Reply(code, headers, b"")
+    names = {200: "", 400: "BAD_INPUT", 415: "UNSUPPORTED_MEDIA_TYPE"}
+    told = {"ok": code == 200, "error": names.get(code), "message": "", "request_id": ""}
+    return Reply(code, headers, json.dumps(told).encode() if code in names else b"")
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
