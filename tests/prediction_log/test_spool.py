@@ -182,7 +182,7 @@ def test_a_deleted_folder_is_noticed_and_made_again(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
     with closing(Spool(folder, max_bytes=None, on_condition=told.append)) as spool:
         assert spool.append(b"x")
-        shutil.rmtree(folder)
+        shutil.rmtree(folder.rename(tmp_path / "gone"))  # aside first: the next segment may be in the making
         wait_until(appended_again(spool, folder), SOON_S, "a new folder")
         wait_until(lambda: DELETED in told and told[-1] is None, SOON_S, "a condition that has passed")
 
