@@ -83,6 +83,11 @@ class FrontEnd:
         self.acknowledged = 0
 
 
+def environment() -> dict[str, str]:
+    """Ours, without what a child must not see."""
+    return {key: value for key, value in os.environ.items() if key not in WITHHELD_ENVIRONMENT}
+
+
 def spawn(entry: Sequence[str], role: str) -> tuple[subprocess.Popen[bytes], ControlChannel]:
     """A fresh interpreter on our own entry, with an environment of its own, and the channel to it.
 
@@ -90,13 +95,12 @@ def spawn(entry: Sequence[str], role: str) -> tuple[subprocess.Popen[bytes], Con
     that hangs up is none of its affairs: that signal waits for ever.
     """
     ours, theirs = socket.socketpair()
-    environment = {key: value for key, value in os.environ.items() if key not in WITHHELD_ENVIRONMENT}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     try:
         process = subprocess.Popen(
             [*entry, role, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
-            env=environment,
+            env=environment(),
             stdin=subprocess.DEVNULL,
         )
     except BaseException:

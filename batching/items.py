@@ -40,6 +40,16 @@ class Answer(NamedTuple):
 Outcome = Answer | BatchingError
 
 
+def outputs_of(outcomes: Sequence[Outcome]) -> list[list[np.ndarray]]:
+    """The outputs of every item. Raises the first outcome that is no answer."""
+    outputs = []
+    for outcome in outcomes:
+        if not isinstance(outcome, Answer):
+            raise outcome
+        outputs.append(outcome.outputs)
+    return outputs
+
+
 class InFlight:
     """One item on its way. `done` hears its outcome once, and then the item is forgotten."""
 

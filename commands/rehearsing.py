@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from batching.child import WITHHELD_ENVIRONMENT
+from batching.child import environment
 from batching.groups import Action, Wanted
 from commands.excerpt import Order
 from commands.planning import Planner
@@ -55,10 +54,9 @@ class Rehearsing:
 
     def _fetch(self, model: str, digest: str) -> str | None:
         """Have the excerpt written; where it will be."""
-        environment = {key: value for key, value in os.environ.items() if key not in WITHHELD_ENVIRONMENT}
         path = str(self._folder / f"{model}-{digest}")
         try:
-            process = subprocess.Popen([*self._entry, "excerpt", "0"], stdin=subprocess.PIPE, env=environment)
+            process = subprocess.Popen([*self._entry, "excerpt", "0"], stdin=subprocess.PIPE, env=environment())
         except OSError as error:  # no memory, no processes
             log.error("no logged requests are tried on model %s: %s", model, error.strerror)  # noqa: TRY400
             return None

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from batching.client import Answer, Outcome, Target
+from batching.client import Outcome, Target
 from batching.counters import Gauge, Histogram, Slot
 from batching.errors import BatchingError
+from batching.items import outputs_of
 from batching.transport import PRIORITY_MAX
 from front.captured import Features
 from front.catalog import Entry
@@ -167,11 +168,7 @@ class Exchange:
         try:
             if (request := self._request) is None:
                 raise RuntimeError("an answer to a request that was not prepared")
-            outputs = []
-            for outcome in outcomes:
-                if not isinstance(outcome, Answer):
-                    raise outcome
-                outputs.append(outcome.outputs)
+            outputs = outputs_of(outcomes)
             rendered = self._dialect.render(self.entry.compiled_for(request.signature), request, outputs)
         except Exception as error:  # noqa: BLE001 - whatever failed, the client hears of it
             return self.fail(error)

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from batching.client import Answer
+from batching.items import outputs_of
 from front.catalog import Entry
 from front.encodings import decode, encode
 from front.exchange import UNLOGGED, Exchange, Tally, Waiting
@@ -150,12 +150,7 @@ def predict(
         parsed: Request = native.parse(entry, _call(settings, "predict", encoded, nothing, nothing))
         items = [(len(item.rows), item.arrays) for item in parsed.items]
         outcomes = waiting.call(entry.target, items, started + settings.predict_timeout_ms / 1000)
-        outputs = []
-        for outcome in outcomes:
-            if not isinstance(outcome, Answer):
-                raise outcome
-            outputs.append(outcome.outputs)
-        answer = native.render(compiled, parsed, outputs).body
+        answer = native.render(compiled, parsed, outputs_of(outcomes)).body
     except Exception as error:
         if recorder is not None:
             code = code_of(error)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -58,15 +59,11 @@ def rehearse(model: Runnable, contract: Contract) -> None:
         return
     candidate = _Candidate(contract.name, contract.version, compile_contract(contract))
     for index, example in enumerate(contract.examples):
-        try:
+        refusal = f"it does not answer its own example {index} as promised"
+        with _trying(contract, f"its own example {index}", refusal):
             fault = _fault(model, candidate, example)
-        except (BadInput, BadOutput, TooLarge, UnsupportedMedia) as error:
-            fault = str(error)
-        except Exception as error:
-            log.exception("%s version %s fails on its own example %d", contract.name, contract.version, index)
-            raise LoadError(f"it fails on its own example {index}; the server's log has the details") from error
         if fault is not None:
-            raise LoadError(f"it does not answer its own example {index} as promised: {fault}")
+            raise LoadError(f"{refusal}: {fault}")
 
 
 def replay(model: Runnable, contract: Contract, path: Path) -> None:
@@ -86,13 +83,8 @@ def replay(model: Runnable, contract: Contract, path: Path) -> None:
     changed, largest = 0, 0.0
     for line in lines:
         logged = orjson.loads(line)
-        try:
+        with _trying(contract, "a logged request", "it does not answer a logged request"):
             answer = _answer(model, candidate, "predict", {"instances": [logged["instance"]]})
-        except (BadInput, BadOutput, TooLarge, UnsupportedMedia) as error:
-            raise LoadError(f"it does not answer a logged request: {error}") from None
-        except Exception as error:
-            log.exception("%s version %s fails on a logged request", contract.name, contract.version)
-            raise LoadError("it fails on a logged request; the server's log has the details") from error
         difference = _distance(answer["predictions"][0], logged["outputs"])
         changed += difference is None or difference > SAME
         largest = max(largest, difference or 0.0)
@@ -100,6 +92,18 @@ def replay(model: Runnable, contract: Contract, path: Path) -> None:
         "%s version %s answers %d logged requests, %d of them otherwise than before (by %.3g at most)",
         contract.name, contract.version, len(lines), changed, largest,
     )  # fmt: skip
+
+
+@contextmanager
+def _trying(contract: Contract, what: str, refusal: str) -> Iterator[None]:
+    """One request. Raises LoadError: `refusal` and why, or, where the model itself fails, that it fails on `what`."""
+    try:
+        yield
+    except (BadInput, BadOutput, TooLarge, UnsupportedMedia) as error:
+        raise LoadError(f"{refusal}: {error}") from None
+    except Exception as error:
+        log.exception("%s version %s fails on %s", contract.name, contract.version, what)
+        raise LoadError(f"it fails on {what}; the server's log has the details") from error
 
 
 def _distance(found: Any, before: Any) -> float | None:
