@@ -60,14 +60,15 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
     batching.blocking.BlockingClient). Where the environment has front.halves.DEFER, the front does the waiting.
     journal: where predictions are logged; None for no prediction log.
     """
-    import bottle
-    from bottle import HTTPResponse, request
+    from bottle import request
 
     from front import metrics
     from front.administration import BODY_BYTES_MAX, Errand, parse_word
-    from front.answering import EVERYTHING, Answering, answer_json, body, my_id, place_of, reply, takes
+    from front.answering import EVERYTHING, Answering, answer_json, body, my_id, place_of, takes
+    from front.application import Application
     from front.exchange import Tally
     from front.feedback import FEEDBACK_BYTES_MAX, parse_feedback
+    from front.halves import Response
     from front.predictions import Predictions
     from front.readiness import readiness
     from front.recorder import Recorder
@@ -76,42 +77,40 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
     from front.speaking import Speaking
     from models.dialects import native, open_inference, tf_serving
 
-    app = bottle.Bottle()
-    app.uninstall(bottle.JSONPlugin)  # answers are bytes already
     tally = Tally(client.slot)
     recorder = Recorder(settings, journal, client.slot) if journal is not None else None
     predictions = Predictions(settings, tally, recorder)
-    answering = Answering(Guard(settings), client, tally, recorder)
+    answering = Answering(Guard(settings), tally, recorder)
+    app = Application(client, answering.refuse)
     app.install(answering)
-    app.default_error_handler = answering.refuse
     spoken = [
-        Speaking(dialect, settings, client, predictions, answering, f"inference-server {__version__}")
+        Speaking(dialect, settings, client, predictions, f"inference-server {__version__}")
         for dialect in (native, tf_serving, open_inference)
     ]
     for speaking in spoken:
         speaking.install(app)
 
     @app.get("/health", key=OPEN)
-    def health() -> HTTPResponse:
+    def health() -> Response:
         return answer_json({"ok": True, "status": "up"})
 
     @app.get("/ready", key=OPEN)
-    def ready() -> HTTPResponse:
+    def ready() -> Response:
         is_ready, value = readiness(client.view, client.counters, settings.predict_timeout_ms / 1000)
         return answer_json(value, 200 if is_ready else 503)
 
     @app.get("/metrics", key=ADMIN)
-    def show_metrics() -> HTTPResponse:
+    def show_metrics() -> Response:
         text, content_type = metrics.render(client.counters)
-        return HTTPResponse(text, 200, [("Content-Type", content_type)])
+        return Response(200, [("Content-Type", content_type)], text)
 
     @app.post("/reload", key=ADMIN)
     def reload() -> Any:
         action, model = parse_word(body(BODY_BYTES_MAX))
-        return answering.carry_errand(Errand(action, model, None, my_id(), native, place_of(model, None)))
+        return Errand(action, model, None, my_id(), native, place_of(model, None))
 
     @app.post("/feedback", key=PREDICT)
-    def feedback() -> HTTPResponse:
+    def feedback() -> Response:
         told = parse_feedback(body(FEEDBACK_BYTES_MAX))
         if journal is None:
             raise Refusal("NOT_IMPLEMENTED", "this server keeps no prediction log: DATABASE_URL is not set")
@@ -131,7 +130,7 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
             raise Refusal("NOT_FOUND", "there is no such route; GET /models lists the models")
         response = error_response(Refusal("METHOD_NOT_ALLOWED", f"this route takes {', '.join(allowed)}"), my_id())
         response.headers.append(("Allow", ", ".join(allowed)))
-        return reply(response)
+        return response
 
     return app
 

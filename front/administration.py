@@ -24,7 +24,10 @@ BODY_BYTES_MAX = 4096
 
 
 class Errand:
-    """One word. done: the answer where all went well; None for one that tells of every model it concerned."""
+    """One word. done: the answer where all went well; None for one that tells of every model it concerned.
+
+    finish: what is done to the answer before it leaves.
+    """
 
     def __init__(
         self, action: str, model: str | None, done: Response | None, request_id: str, dialect: Dialect, place: Place
@@ -35,14 +38,15 @@ class Errand:
         self._request_id = request_id
         self._dialect = dialect
         self._place = place
+        self.finish: Callable[[Response], Response] = lambda response: response
 
     def begin(self, client: Any, answer: Callable[[Response], None]) -> None:
         """In a loop: `answer` hears the response once."""
-        client.administer(self._action, self._model, lambda told: answer(self._response(told)))
+        client.administer(self._action, self._model, lambda told: answer(self.finish(self._response(told))))
 
     def complete(self, client: Any) -> Response:
         """Where a thread may wait."""
-        return self._response(client.administer(self._action, self._model, TIMEOUT_S))
+        return self.finish(self._response(client.administer(self._action, self._model, TIMEOUT_S)))
 
     def fail(self, error: Exception) -> Response:
         """The answer where none comes any more."""

@@ -12,14 +12,14 @@ from typing import Any
 
 import bottle
 import orjson
-from bottle import HTTPResponse, request
+from bottle import request
 
 from front.administration import Errand
-from front.exchange import Exchange, Tally
-from front.halves import DEFER, Response
+from front.exchange import Tally
+from front.halves import Response
 from front.recorder import Recorder
 from front.refusals import Place, Refusal, code_of, error_response, request_id
-from front.security import ADMIN, Guard, Shared
+from front.security import ADMIN, Guard, Headers, Shared
 from models.dialects import native
 from models.dialects.dialect import Dialect
 
@@ -28,8 +28,9 @@ log = logging.getLogger("inference.app")
 # The route of whatever has none.
 EVERYTHING = "/<path:path>"
 JSON = ("Content-Type", "application/json")
+EMPTY = Response(200, [], b"")
 # Places in a request's environment.
-_ID, _COUNTED, _ENTRY, _HEADERS = "inference.id", "inference.counted", "inference.entry", "inference.headers"
+_ID, _ENTRY = "inference.id", "inference.entry"
 _BOTTLES_OWN = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}
 
 
@@ -40,9 +41,8 @@ class Answering:
 
     name, api = "answering", 2
 
-    def __init__(self, guard: Guard, client: Any, tally: Tally, recorder: Recorder | None) -> None:
+    def __init__(self, guard: Guard, tally: Tally, recorder: Recorder | None) -> None:
         self.guard = guard
-        self._client = client
         self._tally = tally
         self._recorder = recorder
 
@@ -50,7 +50,7 @@ class Answering:
         """Nothing; Bottle asks."""
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        """The route as it is called: refused, answered or failed, it is counted once."""
+        """The route as it is called: refused, answered or failed, it is counted once (an exchange counts itself)."""
         needs = route.config.get("key", ADMIN)
         label = route.config.get("label", "" if route.rule in ("/", EVERYTHING) else route.rule)
         dialect: Dialect = route.config.get("dialect", native)
@@ -59,66 +59,44 @@ class Answering:
             started = time.monotonic()
             environ = request.environ
             verdict = self.guard.ask(environ, needs)
-            if verdict.headers:
-                environ[_HEADERS] = verdict.headers
             try:
                 if verdict.code is not None:
                     raise Refusal(verdict.code, verdict.message)
-                result = HTTPResponse() if verdict.is_answer else callback(*args, **kwargs)
-            except HTTPResponse as response:
-                result = response
+                said = EMPTY if verdict.is_answer else callback(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - the one place where errors end
-                result = self._failed(error, started, dialect, kwargs)
-            if isinstance(result, HTTPResponse):
-                for name, value in verdict.headers:
-                    result.set_header(name, value)
-                if _COUNTED not in environ:
-                    self._tally.add(label, None, result.status_code, time.monotonic() - started)
-            return result
+                said = self._failed(error, started, dialect, kwargs)
+            if isinstance(said, Response):
+                return self._counted(said, label, started, verdict.headers)
+            if isinstance(said, Errand):
+                said.finish = lambda response: self._counted(response, label, started, verdict.headers)
+                return said
+            return Shared(said, verdict.headers) if verdict.headers else said
 
         return call
 
-    def _failed(self, error: Exception, started: float, dialect: Dialect, path: dict[str, str]) -> HTTPResponse:
+    def _counted(self, response: Response, label: str, started: float, headers: Headers) -> Response:
+        self._tally.add(label, None, response.status, time.monotonic() - started)
+        return response._replace(headers=[*response.headers, *headers]) if headers else response
+
+    def _failed(self, error: Exception, started: float, dialect: Dialect, path: dict[str, str]) -> Response:
         """path: the parts of it that the route has named."""
         place = place_of(path.get("model"), path.get("version") or path.get("label"))
-        result = reply(error_response(error, my_id(), dialect, place))
+        result = error_response(error, my_id(), dialect, place)
         if self._recorder is not None and _ENTRY in request.environ:
             entry, route, spoken = request.environ[_ENTRY]
             seconds = time.monotonic() - started
-            self._recorder.failed(entry, route, spoken, my_id(), result.status_code, code_of(error), seconds)
+            self._recorder.failed(entry, route, spoken, my_id(), result.status, code_of(error), seconds)
         return result
 
-    def refuse(self, error: bottle.HTTPError) -> bytes:
-        """What Bottle itself refuses, before any route."""
+    def refuse(self, error: bottle.HTTPError) -> Response:
+        """What is refused before any route."""
         code = "INTERNAL_ERROR" if error.status_code >= 500 else _BOTTLES_OWN.get(error.status_code, "BAD_INPUT")
         if error.exception:
             log.error("request %s failed before its route", my_id(), exc_info=error.exception)
         message = "the request cannot be read" if code == "BAD_INPUT" else "there is nothing here"
         response = error_response(Refusal(code, message), my_id())
         self._tally.add("", None, response.status, 0.0)
-        for name, value in response.headers:
-            bottle.response.set_header(name, value)
-        return response.body
-
-    def carry(self, exchange: Exchange) -> Any:
-        """Hand an exchange to whoever waits: the front's loop, or this thread."""
-        environ = request.environ
-        environ[_COUNTED] = True
-        refusal = exchange.begin()
-        if refusal is not None:
-            return reply(refusal)
-        if DEFER in environ:
-            headers = environ.get(_HEADERS)
-            environ[DEFER](Shared(exchange, headers) if headers else exchange)
-            return b""
-        return reply(exchange.complete(self._client))
-
-    def carry_errand(self, errand: Errand) -> Any:
-        """The same for a word to the supervisor."""
-        if DEFER in request.environ:
-            request.environ[DEFER](errand)
-            return b""
-        return reply(errand.complete(self._client))
+        return response
 
 
 def guard_of(app: bottle.Bottle) -> Guard:
@@ -138,14 +116,9 @@ def place_of(model: str | None, given: str | None) -> Place:
     return Place(environ["REQUEST_METHOD"], environ["PATH_INFO"], model, given)
 
 
-def reply(response: Response) -> HTTPResponse:
-    """An answer as Bottle takes it."""
-    return HTTPResponse(response.body, response.status, response.headers)
-
-
-def answer_json(value: Any, status: int = 200) -> HTTPResponse:
+def answer_json(value: Any, status: int = 200) -> Response:
     """An answer in JSON."""
-    return reply(Response(status, [JSON, ("X-Request-Id", my_id())], orjson.dumps(value)))
+    return Response(status, [JSON, ("X-Request-Id", my_id())], orjson.dumps(value))
 
 
 def my_id() -> str:

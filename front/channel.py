@@ -14,6 +14,8 @@ does otherwise, and what was wrong with it:
   it takes less; a slow reader holds it for ever.
 - close after an error: with bytes unread the kernel resets the connection, and the client may never see why.
 - handle_expt: one warning for every urgent byte. handle_error: one line of traceback with the client's address.
+
+What it waits for (`readable`, `writable`) changes seldom, and whenever it does, the loop's poller is told (`_touch`).
 """
 
 from __future__ import annotations
@@ -22,10 +24,9 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from waitress.channel import HTTPChannel
-from waitress.task import WSGITask
 
 from batching.client import Client, Ticket
 from front.administration import Errand
@@ -63,10 +64,9 @@ class Carrier(Protocol):
 class Channel(HTTPChannel):
     """One client connection. `requests` holds at most one, which is in service until `answer` was called for it."""
 
-    task_class = WSGITask
-    parser_class = Parser
-    requests: list[Any]
-    request: Any = None  # while it is not whole
+    tells_interest = True  # for front.poller
+    requests: list[Parser]
+    request: Parser | None = None  # while it is not whole
     ticket: Ticket | None = None
     exchange: Exchange | Errand | None = None  # while it is carried
     finished_sending = False
@@ -77,8 +77,14 @@ class Channel(HTTPChannel):
     _lingers = False
     _dropped = 0
     _in_body = False
+    _said: Response | Exchange | Errand | None = None  # what the application made of the request in service
+    _begun: tuple[int, list[tuple[str, str]]] | None = None  # or how it began to answer, as any WSGI application may
 
     # -- bytes in ----------------------------------------------------------------------------------------------------
+
+    # What waitress's dispatcher asks first, and a connection of ours always is.
+    def handle_read_event(self) -> None:
+        self.handle_read()
 
     def readable(self) -> bool:
         return self._lingers or not (self._unsent or self._unread or self._last_answer or self.finished_sending)
@@ -100,6 +106,7 @@ class Channel(HTTPChannel):
         elif self.requests or self._unsent:
             # It may be waiting with its sending side shut: withdraw what is still queued, deliver what is not.
             self.finished_sending = True
+            self._touch()
             if self.server.front.cancel_on_half_close:
                 self._withdraw()
         else:
@@ -109,8 +116,9 @@ class Channel(HTTPChannel):
         """Parse what has come, unless a request is in service: what comes behind that is kept for later."""
         if self.requests or self._unsent:
             self._unread += data
+            self._touch()
             return True
-        request = self.request or self.parser_class(self.adj)
+        request = self.request or Parser(self.server.heads)
         consumed = request.received(data)
         if request.completed:
             self.request = None
@@ -118,22 +126,23 @@ class Channel(HTTPChannel):
             self.server.patience.forget(self)
             if consumed < len(data):
                 self._unread = data[consumed:]
+                self._touch()
             self.requests.append(request)
             self.server.add_task(self)
         elif request.begun:
             self._read_on(request, consumed)
         return True
 
-    def _read_on(self, request: Any, amount: int) -> None:
+    def _read_on(self, request: Parser, amount: int) -> None:
         """More of it has to come: from now on it has a limit."""
         patience = self.server.patience
         if self.request is None:
             self.request = request
             patience.begin(self, Stage.HEADER)
-        if request.headers_finished and not self._in_body:
+        if request.head is not None and not self._in_body:
             self._in_body = True
             patience.begin(self, Stage.BODY)
-            if request.expect_continue and not request.body_bytes_received:
+            if request.head.expects_continue and not request.body_bytes:
                 self._say_continue()
         else:
             patience.moved(self, amount)
@@ -150,8 +159,7 @@ class Channel(HTTPChannel):
     @property
     def held_bytes(self) -> int:
         """What it has in memory of something half received or half sent."""
-        receiver = self.request.body_rcv if self.request is not None else None
-        return len(self._unsent) + (len(receiver) if receiver is not None else 0)
+        return len(self._unsent) + (self.request.body_bytes if self.request is not None else 0)
 
     # -- a request's two halves ----------------------------------------------------------------------------------------
 
@@ -166,21 +174,35 @@ class Channel(HTTPChannel):
             self.server.count("refused")
             self.answer(front.parser_error(request.error.code, request.error.body))
             return
-        environ = self.task_class(self, request).get_environment()
-        deferred: list[Exchange | Errand] = []
-        environ[DEFER] = deferred.append
-        head: list[Any] = []
+        environ = request.environ()
+        environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = self.addr[0]
+        environ["REMOTE_PORT"] = str(self.addr[1])
+        environ["waitress.client_disconnected"] = self.check_client_disconnected
+        environ[DEFER] = self._hear
+        chunks = self.server.application(environ, self._start_response)
+        said, self._said = self._said, None
+        if said is None:
+            body = b"".join(chunks)
+            if self._begun is None:
+                raise RuntimeError("the application has said nothing")
+            begun, self._begun = self._begun, None
+            self.answer(Response(*begun, body))
+        elif isinstance(said, Response):
+            self.answer(said)
+        else:
+            self.exchange = said
+            front.begin(said, self)
 
-        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[..., None]:
-            head[:] = [int(status[:3]), headers]
-            return _no_write
+    def _hear(self, said: Response | Exchange | Errand) -> None:
+        """Our own application's word: an answer, or what must be waited for."""
+        self._said = said
 
-        chunks = self.server.application(environ, start_response)
-        if not deferred:
-            self.answer(Response(head[0], head[1], b"".join(chunks)))
-            return
-        self.exchange = deferred[0]
-        front.begin(deferred[0], self)
+    def _start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: object = None
+    ) -> Callable[[bytes], None]:
+        """Any application's."""
+        self._begun = int(status[:3]), headers
+        return _no_write
 
     def answer(self, response: Response) -> None:
         """Write the answer to the first request, and go on to the next. A client that has gone is not an error."""
@@ -193,9 +215,10 @@ class Channel(HTTPChannel):
             return
         request = self.requests[0]
         keep = self._keeps_alive(request)
-        # A request that the parser gave up on early has no command.
-        is_head = getattr(request, "command", "") == "HEAD"
-        self._last_answer = not keep
+        is_head = request.command == "HEAD"
+        if not keep:
+            self._last_answer = True
+            self._touch()
         request.close()
         self.requests.clear()
         self._write(head_of(response, request.version, keep, is_head), b"" if is_head else response.body)
@@ -216,14 +239,10 @@ class Channel(HTTPChannel):
         else:
             self.server.patience.rest(self)
 
-    def _keeps_alive(self, request: Any) -> bool:
+    def _keeps_alive(self, request: Parser) -> bool:
         if self.server.front.draining or self.finished_sending or request.error is not None:
             return False
-        connection = request.headers.get("CONNECTION", "").lower()
-        if "," in connection:
-            options = {option.strip(" \t") for option in connection.split(",")}
-            connection = "close" if "close" in options else "keep-alive" if "keep-alive" in options else ""
-        return bool(connection != "close" if request.version == "1.1" else connection == "keep-alive")
+        return request.head is not None and request.head.keeps
 
     def _forget_requests(self) -> None:
         for request in self.requests:
@@ -252,6 +271,7 @@ class Channel(HTTPChannel):
         self._unsent = self._unsent[sent:]
         self.server.patience.moved(self, sent)
         if not self._unsent:
+            self._touch()
             self._answered(gently=True)
 
     def _write(self, head: bytes, body: bytes) -> None:
@@ -291,7 +311,7 @@ class Channel(HTTPChannel):
         self.server.patience.forget(self)
         request.refuse(Refused(408, TOO_SLOW[stage]))
         self.requests.append(request)
-        self.answer(self.server.front.parser_error(request.error.code, request.error.body))
+        self.answer(self.server.front.parser_error(408, TOO_SLOW[stage]))
 
     def _part(self, *, gently: bool) -> None:
         """Close. Gently: only our side at first, and drop for a while what still comes, so that the answer is read."""

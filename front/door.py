@@ -1,7 +1,7 @@
 """The front door: who is let in, how many at once, and who must leave for it.
 
-Owns the listening socket and the cap. What a connection says is front.channel's, whether it is a request front.parser's
-and front.chunks', how long it may take front.patience's.
+Owns the listening socket and the cap. What a connection says is front.channel's, whether it is a request front.heads',
+front.parser's and front.chunks', how long it may take front.patience's.
 
 Every part of the front that stands in for one of waitress's names the flaw that it closes, and was checked against
 waitress 3.0.2. All of them together:
@@ -14,7 +14,7 @@ waitress 3.0.2. All of them together:
 | TcpWSGIServer.readable | at its limit nobody is accepted any more, until somebody leaves | here |
 | TcpWSGIServer.maintenance | goes by the wall clock; any byte renews its only limit | front.patience |
 | HTTPChannel | 413 is forgotten after `Expect`, and cut off by a reset; slow readers are never cut | front.channel |
-| HTTPRequestParser | smuggling; 5,000 digits; what is no HTTP is waited for | front.parser |
+| HTTPRequestParser | smuggling; 5,000 digits; what is no HTTP is waited for | front.heads, front.parser |
 | ChunkedReceiver | 21 s of CPU for one endless line | front.chunks |
 | run() | drops what is in flight on SIGTERM | front.drain |
 
@@ -37,6 +37,7 @@ from waitress.server import TcpWSGIServer
 
 from batching.counters import Slot
 from front.channel import Channel
+from front.heads import Heads
 from front.patience import Patience
 
 log = logging.getLogger("inference.front")
@@ -119,6 +120,11 @@ class Door(TcpWSGIServer):
             adj=adjustments,
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             bind_socket=False,
+        )
+        self.heads = Heads(
+            header_bytes_max=HEADER_BYTES_MAX,
+            body_bytes_max=max_body_bytes,
+            server={"SERVER_NAME": self.server_name, "SERVER_PORT": str(self.effective_port), "SERVER_SOFTWARE": None},
         )
 
     def readable(self) -> bool:

@@ -15,14 +15,13 @@ import numpy as np
 
 from batching.client import Outcome, Target
 from batching.counters import Gauge, Histogram, Slot
-from batching.errors import BatchingError
 from batching.items import outputs_of
 from batching.transport import PRIORITY_MAX
 from front.captured import Features
 from front.catalog import Entry
 from front.halves import Response
 from front.recorder import Recorder
-from front.refusals import REFUSED_BY_PARSING, Place, Refusal, code_of, error_response
+from front.refusals import Place, Refusal, code_of, error_response
 from models.dialects.dialect import Call, Dialect, Request
 from prediction_log.record import Captured
 
@@ -69,7 +68,7 @@ class Finish(Protocol):
     """What stands between the wire and a dialect: a body may come, and an answer may leave, compressed."""
 
     def decode(self, call: Call) -> Call:
-        """The call with its body as the dialect takes it. Raises what is in REFUSED_BY_PARSING."""
+        """The call with its body as the dialect takes it. Raises what `fail` explains."""
 
     def encode(self, response: Response) -> Response:
         """The answer as it leaves."""
@@ -138,17 +137,8 @@ class Exchange:
         self._started = time.monotonic()
         self.deadline = self._started + timeout_s
 
-    def begin(self) -> Response | None:
-        """Prepare now unless heavy; the refusal if there is one."""
-        if not self.heavy:
-            try:
-                self.prepare()
-            except REFUSED_BY_PARSING as error:
-                return self.fail(error)
-        return None
-
     def prepare(self) -> None:
-        """Parse the body into items. Raises what is in REFUSED_BY_PARSING."""
+        """Parse the body into items. Raises what `fail` explains."""
         try:
             if self._finish is not None:
                 self._call = self._finish.decode(self._call)
@@ -218,10 +208,9 @@ class Exchange:
     def complete(self, client: Waiting) -> Response:
         """Both halves with a blocking wait between them."""
         try:
-            if self.heavy:
-                self.prepare()
+            self.prepare()
             return self.packed(self.answer(client.call(self.target, self.items, self.deadline, self.priority)))
-        except (BatchingError, *REFUSED_BY_PARSING) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client hears of it
             return self.fail(error)
 
     @property

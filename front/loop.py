@@ -138,7 +138,12 @@ class Front:
             exchange.begin(self.client, channel.answer)
             return
         if not exchange.heavy:
-            self._submit(exchange, channel)
+            try:
+                exchange.prepare()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the exchange turns it into an answer
+                channel.answer(exchange.fail(error))
+            else:
+                self._submit(exchange, channel)
             return
         if self._heavy >= self._heavy_max:
             channel.answer(exchange.fail(QueueFull("too many bodies wait to be decoded")))

@@ -1,218 +1,154 @@
-"""One request's bytes, judged strictly: what two readers could understand in two ways is refused, not guessed.
+"""One request's bytes: where its header ends, what its body is, and whether it is whole.
 
-Owns the grammar of the request line, the header and the framing of the body. Knows no socket, no clock and no answer:
-`error` says with which status to refuse, and whoever reads the connection then closes it, so nothing behind refused
-bytes is ever taken for a request.
+Knows no socket, no clock and no answer: `error` says with which status to refuse, and whoever reads the connection then
+closes it, so nothing behind refused bytes is ever taken for a request. What a header may say is front.heads'.
 
-Checked against waitress 3.0.2, whose HTTPRequestParser keeps its attributes here but judges nothing any more. There:
-
-- Content-Length beside Transfer-Encoding is served and the connection kept: a second request can be smuggled.
-- doubled Host, Content-Length, Transfer-Encoding or Content-Type are joined by commas; no Host is needed.
-- a Content-Length of 5,000 digits ends in ValueError; folded lines are joined; HTTP/0.9, HTTP/2.0 and HTTP/1.9 are
-  served as 1.0; a coding is passed on in HTTP/1.0; any bytes are a request target.
-- what is no HTTP at all (a TLS hello, bare line feeds) is waited for until it fills the header limit, and every piece
-  is searched again from the start.
+Checked against waitress 3.0.2, whose HTTPRequestParser this stands in for: there, what is no HTTP at all (a TLS hello,
+bare line feeds) is waited for until it fills the header limit, and every piece is searched again from the start.
 """
 
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote_to_bytes
+from io import BytesIO
+from typing import Any
 
-from waitress.parser import HTTPRequestParser
 from waitress.receiver import FixedStreamReceiver
 
 from front.chunks import Chunks
 from front.gathered import Gathered
 from front.halves import Refused
+from front.heads import Head, Heads, line_of
 
-FIELDS_MAX = 128
-# A body of 10**18 bytes is refused by its size; one with more digits is no number of bytes at all.
-LENGTH_DIGITS_MAX = 19
-# Two of these would let two readers see two requests, hosts or types.
-ONLY_ONCE = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE", "HOST", "TRANSFER_ENCODING"})
-
-TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # noqa: S105 - the grammar's word for a name
-REQUEST_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Z]{1,32}) ([\x21\x22\x24-\x7e]+) HTTP/([0-9]\.[0-9])").fullmatch
-FIELD = re.compile(rf"({TOKEN}+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)").fullmatch
-HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~-]{1,255})(?::[0-9]{0,5})?").fullmatch
-ABSOLUTE = re.compile(r"https?://([^/?]*)([^?]*)(?:\?(.*))?", re.IGNORECASE).fullmatch
-DIGITS = re.compile(r"[0-9]+").fullmatch
 FIRST_BYTES = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ\r")
 BARE_FEED = re.compile(rb"(?<!\r)\n").search
 EMPTY_LINES = re.compile(rb"\A(?:\r\n)+").sub
-
-# Header names as clients write them -> as WSGI calls them; "" for those with an underscore, which would be mistaken
-# for ones with a dash. Bounded, as names are the client's.
-_keys: dict[str, str] = {}
+END = b"\r\n\r\n"
 
 
-class Parser(HTTPRequestParser):
-    """One request. `received` takes what it can use of some bytes and says how much, until `completed`."""
+class Parser:
+    """One request. `received` takes what it can use of some bytes and says how much, until `completed`.
 
-    completed: bool = False
-    error: Refused | None = None
-    header_plus: bytes = b""  # the beginning of a header that is not whole yet
-    version = "1.1"  # until it is known: a refusal is answered in ours
-    query: str
-    begun = False  # whether anything but empty lines has come
-    _line_known = False
+    head: None until it is whole. command, version: as far as they are known; a refusal is answered in 1.1.
+    begun: whether anything but empty lines has come.
+    """
+
+    __slots__ = ("_body", "_gathering", "_heads", "_held", "begun", "command", "completed", "error", "head", "version")
+
+    def __init__(self, heads: Heads) -> None:
+        self._heads = heads
+        self._held = b""  # the beginning of a header that is not whole yet
+        self._body = b""  # where it came with its header
+        self._gathering: Any = None  # where it did not
+        self.head: Head | None = None
+        self.command = ""
+        self.version = "1.1"
+        self.begun = False
+        self.completed = False
+        self.error: Refused | None = None
 
     def received(self, data: bytes) -> int:
         if self.completed:
             return 0
-        if self.body_rcv is not None:
-            return self._take_body(data)
-        held = self.header_plus
+        if self.head is not None:
+            return self._gather(data)
+        if not self._held:
+            end = data.find(END)
+            if end > 0 and (head := self._heads.known.get(data[:end])) is not None:
+                self.begun = True
+                return self._begin_body(head, data, end + 4)
+        return self._received_header(data)
+
+    def _received_header(self, data: bytes) -> int:
+        held = self._held
         block = held + data if held else data
         if block[0] == 13:  # empty lines before a request are allowed
             block = EMPTY_LINES(b"", block)
             if not block:
-                self.header_plus = b""
+                self._held = b""
                 return len(data)
-        end = block.find(b"\r\n\r\n", max(len(held) - 3, 0))
+        end = block.find(END, max(len(held) - 3, 0))
         self.begun = True
         try:
             if end < 0:
-                self.header_plus = block
+                self._held = block
                 self._judge_beginning(block, len(held))
                 return len(data)
-            self.header_plus = b""
-            self._take_header(block[:end].decode("latin-1"))
+            self._held = b""
+            self._note_line(block)
+            head = self._heads.take(block[:end])
         except Refused as error:
-            self.error = error
-            self.completed = True
+            self.refuse(error)
             return len(data)
-        self.headers_finished = True
-        taken = len(data) - (len(block) - end - 4)
-        if self.body_rcv is None:
-            self.completed = True
-        elif taken < len(data):
-            taken += self._take_body(data[taken:])
-        return taken
+        at = len(data) - (len(block) - end - 4)
+        return self._begin_body(head, data, at)
 
     def refuse(self, error: Refused) -> None:
         """It will not become a request any more."""
         self.error = error
         self.completed = True
 
+    def close(self) -> None:
+        """Let go of the body."""
+        self._body = b""
+        if self._gathering is not None:
+            self._gathering.getbuf().close()
+
+    @property
+    def body_bytes(self) -> int:
+        """What has come of a body that is not whole yet."""
+        return 0 if self._gathering is None else len(self._gathering)
+
+    def environ(self) -> dict[str, Any]:
+        """What the application sees of it, but for the client's address."""
+        head = self.head
+        if head is None:
+            raise RuntimeError("a request without a header is nobody's to serve")
+        environ = head.environ.copy()
+        if self._gathering is None:
+            environ["wsgi.input"] = BytesIO(self._body)
+        else:
+            environ["wsgi.input"] = self._gathering.getfile()
+            if head.length is None:  # to the application it is a body like any other
+                environ["CONTENT_LENGTH"] = str(len(self._gathering))
+        return environ
+
     def _judge_beginning(self, block: bytes, before: int) -> None:
         """Refuse as soon as it cannot become a request; nobody should wait for a limit to hear it."""
-        if len(block) >= self.adj.max_request_header_size:
+        if len(block) >= self._heads.bytes_max:
             raise Refused(431, "the header is too long")
         if block[0] not in FIRST_BYTES:
             raise Refused(400, "this is no HTTP request")
         if BARE_FEED(block, before):
             raise Refused(400, "a line ends without a carriage return")
-        if not self._line_known and (end := block.find(b"\r\n")) >= 0:
-            self._take_request_line(block[:end].decode("latin-1"))
+        self._note_line(block)
 
-    def _take_header(self, block: str) -> None:
-        if len(block) + 4 >= self.adj.max_request_header_size:
-            raise Refused(431, "the header is too long")
-        line, *fields = block.split("\r\n")
-        if len(fields) > FIELDS_MAX:
-            raise Refused(431, f"there are more than {FIELDS_MAX} header fields")
-        self._take_request_line(line)
-        headers = self.headers
-        for field in fields:
-            match = FIELD(field)
-            if match is None:
-                raise Refused(400, "a header field is malformed")
-            name, value = match.groups()
-            key = _keys.get(name)
-            if key is None:
-                key = _key(name)
-            if not key:
-                continue
-            if key in headers:
-                if key in ONLY_ONCE:
-                    raise Refused(400, f"there are two {name.title()} header fields")
-                headers[key] += ", " + value.rstrip(" \t")
-            else:
-                headers[key] = value.rstrip(" \t")
-        self._take_host()
-        self._frame_body()
+    def _note_line(self, block: bytes) -> None:
+        """Its first line, where that is whole and was not yet: a refusal of the rest is answered by it."""
+        end = block.find(b"\r\n")
+        if end >= 0 and not self.command and end < self._heads.bytes_max:
+            line = line_of(block[:end].decode("latin-1"))
+            self.command, self.version = line.command, line.version
 
-    def _take_request_line(self, line: str) -> None:
-        match = REQUEST_LINE(line)
-        if match is None:
-            raise Refused(400, "the request line is malformed")
-        self._line_known = True
-        self.command, target, version = match.groups()
-        if version not in ("1.0", "1.1"):
-            raise Refused(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-        self.version = version
-        self.request_uri = target
-        self.url_scheme = self.adj.url_scheme
-        if target[0] == "/":
-            path, _, self.query = target.partition("?")
-        elif (absolute := ABSOLUTE(target)) is not None:
-            self.proxy_netloc, path, query = absolute.groups()
-            path, self.query = path or "/", query or ""
-        elif target == "*" and self.command == "OPTIONS":
-            path, self.query = "*", ""
+    def _begin_body(self, head: Head, data: bytes, at: int) -> int:
+        self.head = head
+        self.command, self.version = head.command, head.version
+        length = head.length
+        if length is None:
+            self._gathering = Chunks(Gathered(), self._heads.body_bytes_max)
+        elif length > len(data) - at:
+            self._gathering = FixedStreamReceiver(length, Gathered())
         else:
-            raise Refused(400, "the request target is malformed")
-        self.path = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
+            self._body = data[at : at + length]
+            self.completed = True
+            return at + length
+        return at + self._gather(data[at:]) if at < len(data) else at
 
-    def _take_host(self) -> None:
-        """One Host in HTTP/1.1; that of an absolute target is the one that counts, whatever the field says."""
-        host = self.headers.get("HOST")
-        if host is None:
-            if self.version == "1.1":
-                raise Refused(400, "there is no Host header field")
-        elif not HOST(host):
-            raise Refused(400, "the Host header field is malformed")
-        if self.request_uri[0] not in "/*":
-            if not HOST(self.proxy_netloc):
-                raise Refused(400, "the request target's host is malformed")
-            self.headers["HOST"] = self.proxy_netloc
-
-    def _frame_body(self) -> None:
-        headers = self.headers
-        length = headers.get("CONTENT_LENGTH")
-        if "TRANSFER_ENCODING" in headers:
-            self._frame_chunks(headers.pop("TRANSFER_ENCODING"), length)
-        elif length is not None:
-            if not DIGITS(length) or len(length) > LENGTH_DIGITS_MAX:
-                raise Refused(400, "Content-Length is no number of bytes")
-            self.content_length = int(length)
-            if self.content_length > self.adj.max_request_body_size:
-                raise Refused(413, f"the body has {length} bytes; at most {self.adj.max_request_body_size} are taken")
-            if self.content_length:
-                self.body_rcv = FixedStreamReceiver(self.content_length, Gathered())
-        if self.body_rcv is not None and "EXPECT" in headers and self.version == "1.1":
-            self.expect_continue = headers["EXPECT"].lower() == "100-continue"
-
-    def _frame_chunks(self, coding: str, length: str | None) -> None:
-        if length is not None:
-            raise Refused(400, "Content-Length and Transfer-Encoding exclude each other")
-        if self.version == "1.0":
-            raise Refused(400, "HTTP/1.0 has no Transfer-Encoding")
-        names = [name.strip(" \t").lower() for name in coding.split(",")]
-        if names != ["chunked"]:
-            if "" in names or names.count("chunked") > 1:
-                raise Refused(400, "Transfer-Encoding is malformed")
-            raise Refused(501, "chunked is the only transfer coding taken here")
-        self.chunked = True
-        self.body_rcv = Chunks(Gathered(), self.adj.max_request_body_size)
-
-    def _take_body(self, data: bytes) -> int:
-        receiver = self.body_rcv
+    def _gather(self, data: bytes) -> int:
+        receiver = self._gathering
         consumed: int = receiver.received(data)
-        self.body_bytes_received += consumed
         if receiver.error is not None:
             self.refuse(receiver.error)
         elif receiver.completed:
             self.completed = True
-            if self.chunked:
-                self.headers["CONTENT_LENGTH"] = str(len(receiver))  # to the application it is a body like any other
         return consumed
-
-
-def _key(name: str) -> str:
-    key = "" if "_" in name else name.upper().replace("-", "_")
-    if len(_keys) < 512 and len(name) <= 40:
-        _keys[name] = key
-    return key

@@ -2,7 +2,8 @@
 
 `wasyncore.poll2` asks every connection's readable() and writable() and builds its list anew on each pass; with a
 thousand idle connections that is most of a request's time. Here an object is asked again only after something happened
-to it: an event, or `touch`. Checked against waitress 3.0.2.
+to it: an event, or `touch`; one that has `tells_interest` only after `touch`, which it calls itself whenever what it
+waits for may have changed. Checked against waitress 3.0.2.
 
 epoll where there is one (Linux); elsewhere poll2 does it in its own way.
 """
@@ -50,8 +51,13 @@ class Poller(dict[int, Any]):
         for fd, events in self._epoll.poll(timeout_s, EVENTS_MAX):
             dispatcher = self.get(fd)
             # Not yet asked what it waits for, it is new: the event is of whoever had this descriptor before.
-            if dispatcher is not None and fd in self._interest:
+            if dispatcher is None or fd not in self._interest:
+                continue
+            if events == select.EPOLLIN:
+                wasyncore.read(dispatcher)
+            else:
                 wasyncore.readwrite(dispatcher, events)
+            if not getattr(dispatcher, "tells_interest", False):
                 self._touched.add(fd)
 
     def _register(self, fd: int, epoll: select.epoll) -> None:

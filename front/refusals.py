@@ -90,7 +90,6 @@ MESSAGES = {
     "PREDICT_FAILED": "the model could not answer this input",
     "INTERNAL_ERROR": "the server failed; the request's id is in its log",
 }
-REFUSED_BY_PARSING = (BadInput, TooLarge, Unimplemented, UnsupportedMedia)
 
 
 def request_id(given: str | None) -> str:

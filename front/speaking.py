@@ -14,7 +14,7 @@ import bottle
 from bottle import request
 
 from front.administration import Errand
-from front.answering import Answering, base_url, body, body_of, id_of, my_id, note_entry, place_of, reply, takes
+from front.answering import base_url, body, body_of, id_of, my_id, note_entry, place_of, takes
 from front.catalog import Catalog, Entry, UnknownModel
 from front.counted import counted
 from front.halves import Response
@@ -39,14 +39,12 @@ class Speaking:
         settings: Settings,
         client: Any,
         predictions: Predictions,
-        answering: Answering,
         server: str,
     ) -> None:
         self._dialect = dialect
         self._settings = settings
         self._client = client
         self._predictions = predictions
-        self._answering = answering
         self._server = server
 
     def install(self, app: bottle.Bottle) -> None:
@@ -81,7 +79,7 @@ class Speaking:
         """Put this request to a model. label: the route's name in metrics and the log."""
         environ = request.environ
         note_entry(environ, entry, label, self._dialect.NAME)
-        exchange = self._predictions.exchange(
+        return self._predictions.exchange(
             self._dialect,
             action,
             entry,
@@ -92,7 +90,6 @@ class Speaking:
             query_of(environ),
             id_of(environ),
         )
-        return self._answering.carry(exchange)
 
     def _body_bytes_max(self, action: str, environ: dict[str, Any]) -> int:
         """A native body is JSON but for pictures; of other dialects' the dialect knows how much of it is JSON."""
@@ -120,11 +117,9 @@ class Speaking:
             asked = self._asked(route, model, version, label)
             rendered = self._dialect.describe(asked)
             if route.key != ADMIN:
-                return reply(response_of(rendered))
+                return response_of(rendered)
             # The dialect has nothing against it: its answer is for when it is done.
-            return self._answering.carry_errand(
-                Errand(route.action, model, response_of(rendered), my_id(), self._dialect, place_of(model, None))
-            )
+            return Errand(route.action, model, response_of(rendered), my_id(), self._dialect, place_of(model, None))
 
         return answer
 
@@ -173,7 +168,7 @@ class Speaking:
             response = error_response(Refusal(code, message), my_id(), self._dialect, place_of(None, None))
             if verbs and response.status == 405:
                 response.headers.append(("Allow", ", ".join(verbs)))
-            return reply(response)
+            return response
 
         return refuse
 

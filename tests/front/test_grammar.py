@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from waitress.adjustments import Adjustments
 
+from front.heads import Heads
 from front.parser import Parser
 from tests.harness import SOON_S, Server, fake_http_server
 
@@ -226,19 +226,19 @@ WHOLE = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r"
 
 @pytest.mark.parametrize("end", range(1, len(WHOLE) + 1))
 def test_the_beginning_of_a_request_is_waited_for(end: int) -> None:
-    parser = Parser(ADJUSTMENTS)
+    parser = Parser(HEADS)
     assert parser.received(WHOLE[:end]) == end
     assert parser.begun
     assert not parser.completed
 
 
-ADJUSTMENTS = Adjustments(max_request_header_size=32 * 1024, max_request_body_size=100_000)
+HEADS = Heads(header_bytes_max=32 * 1024, body_bytes_max=100_000, server={})
 
 
 def outcomes(pieces: list[bytes]) -> list[tuple[object, ...]]:
     """What the requests in a stream of pieces come to, up to the first that is refused."""
     found: list[tuple[object, ...]] = []
-    parser = Parser(ADJUSTMENTS)
+    parser = Parser(HEADS)
     for piece in pieces:
         data = piece
         while data:
@@ -246,10 +246,11 @@ def outcomes(pieces: list[bytes]) -> list[tuple[object, ...]]:
             if parser.completed:
                 if parser.error is not None:
                     return [*found, (parser.error.code, parser.error.body)]
-                with parser.get_body_stream() as body:
-                    found.append((parser.command, parser.path, parser.headers, body.read()))
+                environ = parser.environ()
+                words = {name: value for name, value in environ.items() if isinstance(value, str)}
+                found.append((parser.command, environ["PATH_INFO"], words, environ["wsgi.input"].read()))
                 parser.close()
-                parser = Parser(ADJUSTMENTS)
+                parser = Parser(HEADS)
     parser.close()
     return found
 
