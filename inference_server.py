@@ -125,7 +125,7 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
         entry = client.view.for_route(f"/{path}")
         allowed = ["POST"] if entry else [verb for verb in ("GET", "POST") if takes(app, verb)]
         if entry and request.method == "POST":
-            return spoken[0].infer(entry, "advanced", f"/{path}", place_of(None, None))
+            return spoken[0].infer(entry, "advanced", f"/{path}", None, None)
         if not allowed:
             raise Refusal("NOT_FOUND", "there is no such route; GET /models lists the models")
         response = error_response(Refusal("METHOD_NOT_ALLOWED", f"this route takes {', '.join(allowed)}"), my_id())

@@ -44,6 +44,8 @@ class Application(bottle.Bottle):
         start_response(f"{answer.status} {REASONS.get(answer.status, 'Unknown')}", headers)
         return () if environ["REQUEST_METHOD"] == "HEAD" else (answer.body,)
 
+    __call__ = wsgi
+
     def _say(self, environ: dict[str, Any]) -> Said:
         path = environ["PATH_INFO"]
         if not path.isascii():

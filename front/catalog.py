@@ -49,6 +49,7 @@ class Entry:
     costs: dict[str, float]
     signatures: dict[str, Compiled] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
+    calibration: dict[str, Any] | None = None
 
     @property
     def contract(self) -> Contract | None:
@@ -234,7 +235,10 @@ def cataloguer(default: str | None) -> Callable[[dict[str, Any]], Catalog]:
             made, state, reason = compile_once(model), model["state"], model["reason"]
             if isinstance(made, LoadError):  # the contract holds what no request could satisfy
                 state, reason, made = "FAILED", made.reason, None
-            entry = Entry(model["name"], model["version"], state, reason, target, made, model["costs"])
+            entry = Entry(
+                model["name"], model["version"], state, reason, target, made, model["costs"],
+                calibration=model.get("calibration"),
+            )  # fmt: skip
             if made is not None:
                 sign(entry, made, target)
                 for further in model.get("signatures", ()):

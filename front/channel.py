@@ -82,10 +82,6 @@ class Channel(HTTPChannel):
 
     # -- bytes in ----------------------------------------------------------------------------------------------------
 
-    # What waitress's dispatcher asks first, and a connection of ours always is.
-    def handle_read_event(self) -> None:
-        self.handle_read()
-
     def readable(self) -> bool:
         return self._lingers or not (self._unsent or self._unread or self._last_answer or self.finished_sending)
 
@@ -112,6 +108,8 @@ class Channel(HTTPChannel):
         else:
             self.handle_close()
 
+    handle_read_event = handle_read  # waitress asks first whether it is connected yet, and ours always is
+
     def received(self, data: bytes) -> bool:
         """Parse what has come, unless a request is in service: what comes behind that is kept for later."""
         if self.requests or self._unsent:
@@ -128,7 +126,7 @@ class Channel(HTTPChannel):
                 self._unread = data[consumed:]
                 self._touch()
             self.requests.append(request)
-            self.server.add_task(self)
+            self.server.task_dispatcher.add_task(self)
         elif request.begun:
             self._read_on(request, consumed)
         return True

@@ -85,7 +85,8 @@ class Waiting(Protocol):
 class Exchange:
     """One prediction request. See front.halves.Exchange for what its carrier may do with it.
 
-    call: how it arrived; what decodes its body is part of parsing it. recorder: None where there is no prediction log.
+    call: how it arrived; what decodes its body is part of parsing it. place: a front.refusals.Place, not yet made.
+    recorder: None where there is no prediction log.
     """
 
     __slots__ = (
@@ -110,10 +111,9 @@ class Exchange:
         route: str,
         tally: Tally,
         recorder: Recorder | None,
-        *,
         dialect: Dialect,
         call: Call,
-        place: Place,
+        place: tuple[str, str, str | None, str | None],
         finish: Finish | None,
         request_id: str,
         timeout_s: float,
@@ -186,7 +186,7 @@ class Exchange:
 
     def fail(self, error: Exception) -> Response:
         """The answer where there is nothing to render."""
-        response = error_response(error, self.request_id, self._dialect, self._place)
+        response = error_response(error, self.request_id, self._dialect, Place._make(self._place))
         seconds = time.monotonic() - self._started
         if self._recorder is not None:
             if self.heavy and self._features is None:
@@ -231,6 +231,7 @@ class Exchange:
             self._request = replace(self._request, pictures=())
 
     def _refuse_unlogged(self) -> Response:
-        response = error_response(Refusal("NOT_READY", UNLOGGED), self.request_id, self._dialect, self._place)
+        refusal = Refusal("NOT_READY", UNLOGGED)
+        response = error_response(refusal, self.request_id, self._dialect, Place._make(self._place))
         self._tally.add(self._route, self.entry, response.status, time.monotonic() - self._started)
         return response

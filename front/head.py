@@ -8,6 +8,7 @@ from email.utils import formatdate
 from front.halves import REASONS, Response
 
 _date: tuple[int, str] = (0, "")
+LENGTH = "content-length"
 
 
 def _http_date() -> str:
@@ -20,14 +21,17 @@ def _http_date() -> str:
 
 def head_of(response: Response, version: str, keep: bool, is_head: bool) -> bytes:
     """The head of an answer. The answer to HEAD has the length that its GET would have, as the application says."""
-    length: object = len(response.body)
-    if is_head:
-        length = next((value for name, value in response.headers if name.lower() == "content-length"), length)
-    lines = [f"HTTP/{version} {response.status} {REASONS.get(response.status, 'Unknown')}"]
-    lines += [f"{name}: {value}" for name, value in response.headers if name.lower() != "content-length"]
-    lines.append(f"Content-Length: {length}\r\nDate: {_http_date()}")
+    status, headers, body = response
+    length: object = len(body)
+    text = f"HTTP/{version} {status} {REASONS.get(status, 'Unknown')}\r\n"
+    for name, value in headers:
+        if len(name) == len(LENGTH) and name.lower() == LENGTH:
+            length = value if is_head else length
+        else:
+            text += f"{name}: {value}\r\n"
+    text += f"Content-Length: {length}\r\nDate: {_http_date()}\r\n"
     if not keep:
-        lines.append("Connection: close")
+        text += "Connection: close\r\n"
     elif version == "1.0":
-        lines.append("Connection: keep-alive")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        text += "Connection: keep-alive\r\n"
+    return f"{text}\r\n".encode("latin-1")

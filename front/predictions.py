@@ -12,12 +12,13 @@ from typing import Any
 import orjson
 
 from batching.items import outputs_of
+from front.answering import id_of
 from front.catalog import Entry
 from front.encodings import decode, encode
 from front.exchange import UNLOGGED, Exchange, Tally, Waiting
 from front.halves import Response
 from front.recorder import Recorder
-from front.refusals import STATUS, NotServed, Place, Refusal, code_of, request_id
+from front.refusals import STATUS, NotServed, Refusal, code_of, request_id
 from front.settings import Settings
 from models.dialects import native
 from models.dialects.dialect import Call, Dialect, Request, nothing
@@ -35,6 +36,7 @@ class Predictions:
 
     def __init__(self, settings: Settings, tally: Tally, recorder: Recorder | None) -> None:
         self._settings = settings
+        self._timeout_s = settings.predict_timeout_ms / 1000
         self._tally = tally
         self._recorder = recorder
 
@@ -44,13 +46,16 @@ class Predictions:
         action: str,
         entry: Entry,
         route: str,
-        place: Place,
-        body: bytes,
         environ: dict[str, Any],
+        body: bytes,
         query: Callable[[str], str | None],
-        request_id: str,
+        model: str | None,
+        given: str | None,
     ) -> Exchange:
-        """One request to a model. Raises NotServed while its contract is unknown, BadInput for a wrong time limit."""
+        """One request to a model; model, given: as in front.refusals.Place.
+
+        Raises NotServed while its contract is unknown, BadInput for a wrong time limit.
+        """
         contract = ready(entry).contract
         # Decoding a picture takes from a tenth of a millisecond to half a second: never in the loop.
         heavy = len(body) > INLINE_BODY_BYTES or (action == "classify" and contract.image is not None)
@@ -60,29 +65,20 @@ class Predictions:
         if wanted is not None or coding != IDENTITY:
             finish = Compressed(coding, wanted, self._settings.max_body_bytes)
             heavy = heavy or coding != IDENTITY
+        asked_ms = environ.get("HTTP_X_REQUEST_TIMEOUT_MS")
+        timeout_s = self._timeout_s if asked_ms is None else min(self._timeout_s, _milliseconds(asked_ms) / 1000)
+        call = _call(self._settings, action, body, headers_of(environ), query)
+        place = environ["REQUEST_METHOD"], environ["PATH_INFO"], model, given
         return Exchange(
-            entry,
-            route,
-            self._tally,
-            self._recorder,
-            dialect=dialect,
-            call=_call(self._settings, action, body, headers_of(environ), query),
-            place=place,
-            finish=finish,
-            request_id=request_id,
-            timeout_s=self._timeout_s(environ),
-            heavy=heavy,
+            entry, route, self._tally, self._recorder, dialect, call, place, finish, id_of(environ), timeout_s, heavy
         )
 
-    def _timeout_s(self, environ: dict[str, Any]) -> float:
-        """The server's limit, or less where the client asks for less."""
-        limit_ms = self._settings.predict_timeout_ms
-        asked = environ.get("HTTP_X_REQUEST_TIMEOUT_MS")
-        if asked is not None:
-            if not (asked.isascii() and asked.isdigit() and int(asked[:9]) > 0 and len(asked) < 10):
-                raise BadInput("X-Request-Timeout-Ms must be a whole number of milliseconds above 0")
-            limit_ms = min(limit_ms, int(asked))
-        return limit_ms / 1000
+
+def _milliseconds(asked: str) -> int:
+    """What a client gives its request. Raises BadInput."""
+    if not (asked.isascii() and asked.isdigit() and int(asked[:9]) > 0 and len(asked) < 10):
+        raise BadInput("X-Request-Timeout-Ms must be a whole number of milliseconds above 0")
+    return int(asked)
 
 
 class Compressed:

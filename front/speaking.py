@@ -14,13 +14,14 @@ import bottle
 from bottle import request
 
 from front.administration import Errand
-from front.answering import base_url, body, body_of, id_of, my_id, note_entry, place_of, takes
+from front.answering import base_url, body, body_of, my_id, note_entry, place_of, takes
 from front.catalog import Catalog, Entry, UnknownModel
 from front.counted import counted
+from front.exchange import Exchange
 from front.halves import Response
 from front.predictions import Predictions
 from front.readiness import readiness
-from front.refusals import Place, Refusal, error_response
+from front.refusals import Refusal, error_response
 from front.settings import Settings
 from models.dialects.dialect import ADMIN, Asked, Dialect, Rendered, Route, nothing
 from models.repository import NAME, VERSION
@@ -67,29 +68,20 @@ class Speaking:
 
     def _infers(self, route: Route) -> Callable[..., Any]:
         def infer(model: str | None = None, version: str | None = None, label: str | None = None) -> Any:
-            if not self._dialect.PREFIX:
-                query = query_of(request.environ)
-                version, label = query("version"), query("label")
+            if not self._dialect.PREFIX and request.environ.get("QUERY_STRING"):
+                version, label = request.query.get("version"), request.query.get("label")
             entry = self._choose(route, model, version, label)
-            return self.infer(entry, route.action, route.template, place_of(model, version or label))
+            return self.infer(entry, route.action, route.template, model, version or label)
 
         return infer
 
-    def infer(self, entry: Entry, action: str, label: str, place: Place) -> Any:
-        """Put this request to a model. label: the route's name in metrics and the log."""
+    def infer(self, entry: Entry, action: str, label: str, model: str | None, given: str | None) -> Exchange:
+        """Put this request to a model. label: the route's name in metrics and the log; model, given: as in Place."""
         environ = request.environ
         note_entry(environ, entry, label, self._dialect.NAME)
-        return self._predictions.exchange(
-            self._dialect,
-            action,
-            entry,
-            label,
-            place,
-            body_of(environ, self._body_bytes_max(action, environ)),
-            environ,
-            query_of(environ),
-            id_of(environ),
-        )
+        query = request.query.get if environ.get("QUERY_STRING") else nothing
+        body = body_of(environ, self._body_bytes_max(action, environ))
+        return self._predictions.exchange(self._dialect, action, entry, label, environ, body, query, model, given)
 
     def _body_bytes_max(self, action: str, environ: dict[str, Any]) -> int:
         """A native body is JSON but for pictures; of other dialects' the dialect knows how much of it is JSON."""
@@ -171,11 +163,6 @@ class Speaking:
             return response
 
         return refuse
-
-
-def query_of(environ: dict[str, Any]) -> Callable[[str], str | None]:
-    """Looks up what follows the path, which is mostly nothing."""
-    return request.query.get if environ.get("QUERY_STRING") else nothing
 
 
 def response_of(rendered: Rendered) -> Response:

@@ -33,7 +33,8 @@ def loads(body: bytes) -> dict[str, Any]:
     """
     if len(body) > MAX_CONTAINERS and (count := body.count(b"[") + body.count(b"{")) > MAX_CONTAINERS:
         raise TooLarge(f"the body holds {count} lists and objects, at most {MAX_CONTAINERS}: send fewer rows at once")
-    if body.count(b":") > MAX_KEYS and (count := body.translate(None, b" \t\r\n").count(b'":')) > MAX_KEYS:
+    colons = body.count(b":")
+    if colons > MAX_KEYS and (count := body.translate(None, b" \t\r\n").count(b'":')) > MAX_KEYS:
         raise TooLarge(f"the body holds {count} keys, at most {MAX_KEYS}: send fewer rows at once")
     try:
         value = orjson.loads(body)
@@ -42,7 +43,7 @@ def loads(body: bytes) -> dict[str, Any]:
     if type(value) is not dict:
         message = f"the body must be a JSON object, got {found(value)}"
         raise BadInput(message, path="", expected="a JSON object")
-    if (colons := body.count(b":")) != len(value):
+    if colons != len(value):
         _refuse_duplicates(body, value, colons)
     return value
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -28,9 +29,9 @@ Array = np.ndarray[Any, Any]
 _MAX_EXACT = 2**53
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Item:
-    """Rows of one request that may share a batch: all of one shape.
+    """Rows of one request that may share a batch: all of one shape. Made once and not changed.
 
     arrays: in the order of the contract's inputs, each of shape (rows, *shape of one row).
     rows: where each row stands in the request, counted from 0.
@@ -69,6 +70,8 @@ def from_json(
         BadInput: with the path of the first element, in document order, that does not fit.
     """
     shape = (len(rows), *tensor.shape)
+    if validated and len(rows) == 1 and (packed := _packed(rows[0], tensor)) is not None:
+        return np.ndarray((1, len(rows[0])), _NUMPY[tensor.dtype], packed)
     try:
         if validated and tensor.dtype not in _LEAF_BY_LEAF:
             array = _fitted(_cast(rows, _NUMPY[tensor.dtype]), shape)
@@ -77,6 +80,27 @@ def from_json(
     except (ValueError, OverflowError, FloatingPointError):
         raise _first_fault(rows, shape, tensor.dtype, locate, finite=finite) from None
     return array
+
+
+# A short vector of floats is packed by the standard library in half of numpy's time, with the same bits.
+_PACKED_MAX = 256
+_packers: dict[tuple[str, tuple[int | None, ...]], Callable[..., bytes] | None] = {}
+
+
+def _packed(row: list[Any], tensor: Tensor) -> bytes | None:
+    """A row's bytes; None where numpy has to make them, or to find out what is wrong with them."""
+    key = (tensor.dtype, tensor.shape)
+    if key not in _packers:  # as many as contracts have tensors
+        code = {"float32": "f", "float64": "d"}.get(tensor.dtype)
+        size = tensor.shape[0] if len(tensor.shape) == 1 else None
+        _packers[key] = struct.Struct(f"<{size}{code}").pack if code and 0 < (size or 0) <= _PACKED_MAX else None
+    pack = _packers[key]
+    if pack is None:
+        return None
+    try:
+        return pack(*row)
+    except (struct.error, OverflowError, TypeError):
+        return None
 
 
 @np.errstate(over="raise")
@@ -228,6 +252,8 @@ def dumps(value: Any) -> bytes:
 
 
 def _is_finite(array: Array) -> bool:
+    if array.size == 1:
+        return math.isfinite(array.item())
     if array.size <= _SMALL:
         return all(map(math.isfinite, array.ravel().tolist()))
     return bool(np.isfinite(array).all())

@@ -55,9 +55,9 @@ class Call(NamedTuple):
     query: Callable[[str], str | None] = nothing
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Request:
-    """Rows to be computed, and how to put the answers back.
+    """Rows to be computed, and how to put the answers back. Made once and not changed (frozen, it takes 1 us to make).
 
     items: rows of one shape each; together every row of the request once.
     count: how many rows there are. many: they came as a list, so the answer is a list too.
@@ -95,6 +95,7 @@ class Version(Protocol):
     compiled: of the signature that serves where none is named; None until a worker has reported it.
     signatures: all of them by name, that one too.
     costs: rows (as text) -> seconds of one call, as measured at warm-up.
+    calibration: how it is run and why; None where nothing was measured before.
     """
 
     @property
@@ -111,6 +112,8 @@ class Version(Protocol):
     def signatures(self) -> Mapping[str, Compiled]: ...
     @property
     def costs(self) -> Mapping[str, float]: ...
+    @property
+    def calibration(self) -> Mapping[str, Any] | None: ...
 
 
 def usable(version: Version) -> Compiled:

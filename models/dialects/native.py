@@ -35,6 +35,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/models/{model}", "model"),
 )
 TOP_DEFAULT, TOP_MAX = 3, 1000
+ONE_ROW = range(1)
 ERROR_BYTES_MAX = 2048
 
 # ---------------------------------------------------------------------------------------------- body -> rows
@@ -100,10 +101,14 @@ def _tensors(compiled: Compiled, call: Call, asked: Any) -> Request:
         if form is None:
             _refuse_too_many(compiled.contract.max_rows, value)
             raise explain(compiled, value)
-        instances: list[Any] = value[ROWS] if form.many else [value]
         if form.many:
             _refuse_too_many(max_rows, value)
-        key = form.keys[0] if form.kind == "inputs" and len(compiled.contract.inputs) == 1 else None
+        inputs = compiled.contract.inputs
+        key = form.keys[0] if form.kind == "inputs" and len(inputs) == 1 else None
+        if key is not None and not form.many:  # one row of one input, as most requests are
+            array = from_json([value[key]], inputs[0], _locator(form, 0), validated=True)
+            return Request((Item((array,), ONE_ROW),), 1, False, key, form=asked)
+        instances: list[Any] = value[ROWS] if form.many else [value]
         return Request(_items(compiled.contract, form, instances), len(instances), form.many, key, form=asked)
     except BadInput as fault:
         fault.sample = compiled.shown_sample
@@ -120,13 +125,14 @@ def _items(contract: Contract, form: Form, instances: list[Any]) -> tuple[Item, 
     columns = _columns(form, instances)
     try:
         arrays = [
-            from_json(column, tensor, _locator(form, index), validated=True)
-            for index, (column, tensor) in enumerate(zip(columns, contract.inputs, strict=True))
+            from_json(column, tensor, validated=True) for column, tensor in zip(columns, contract.inputs, strict=True)
         ]
     except BadInput:
-        if len(instances) == 1 or all(None not in tensor.shape for tensor in contract.inputs):
-            raise
-        return _grouped(contract, form, columns)
+        if len(instances) > 1 and any(None in tensor.shape for tensor in contract.inputs):
+            return _grouped(contract, form, columns)
+        for index, (column, tensor) in enumerate(zip(columns, contract.inputs, strict=True)):
+            from_json(column, tensor, _locator(form, index), validated=True)  # the same again, with its place
+        raise
     return (Item(tuple(arrays), range(len(instances))),)
 
 
@@ -191,9 +197,10 @@ def render_predict(compiled: Compiled, request: Request, outputs: Outputs) -> by
         BadOutput: other rows or shapes than the contract promises, or NaN where it is not allowed.
     """
     tensors = compiled.contract.outputs
+    if len(tensors) == 1:
+        column = _column(compiled.contract, request, outputs, 0, flat=True)
+        return _body(compiled, request, column if request.many else column[0])
     columns = [_column(compiled.contract, request, outputs, index, flat=True) for index in range(len(tensors))]
-    if len(columns) == 1:
-        return _body(compiled, request, columns[0] if request.many else columns[0][0])
     names = [tensor.name for tensor in tensors]
     rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     return _body(compiled, request, rows if request.many else rows[0])
@@ -254,19 +261,21 @@ def _body(compiled: Compiled, request: Request, answer: Any) -> bytes:
 
 def _column(contract: Contract, request: Request, outputs: Outputs, index: int, *, flat: bool) -> Any:
     """One output in the request's order of rows, ready for `dumps`; one of a single value per row as plain values."""
-    parts = []
-    for item, arrays in zip(request.items, outputs, strict=True):
-        array = _checked(contract, item, arrays, index)
-        if flat and contract.outputs[index].shape == (1,):
-            array = array.reshape(-1)
-        parts.append(to_json(array, null_for_nan=contract.null_for_nan))
-    if len(parts) == 1:
-        return parts[0]
+    if len(request.items) == 1:
+        return _part(contract, request.items[0], outputs[0], index, flat)
+    parts = [_part(contract, item, arrays, index, flat) for item, arrays in zip(request.items, outputs, strict=True)]
     rows: list[Any] = [None] * request.count
     for item, part in zip(request.items, parts, strict=True):
         for row, value in zip(item.rows, part, strict=True):
             rows[row] = value
     return rows
+
+
+def _part(contract: Contract, item: Item, arrays: Sequence[Array], index: int, flat: bool) -> Any:
+    array = _checked(contract, item, arrays, index)
+    if flat and contract.outputs[index].shape == (1,):
+        array = array.reshape(-1)
+    return to_json(array, null_for_nan=contract.null_for_nan)
 
 
 def _checked(contract: Contract, item: Item, arrays: Sequence[Array], index: int) -> Array:
@@ -306,7 +315,7 @@ def describe_version(version: Version, base_url: str) -> dict[str, Any]:
     }
     if compiled.contract.image is not None:
         described["curl_picture"] = f"curl -F image=@picture.png {base}/classify/{version.name}"
-    return {**described, "batch_seconds": version.costs}
+    return {**described, "batch_seconds": version.costs, "calibration": version.calibration}
 
 
 # ---------------------------------------------------------------------------------------------- refusals
