@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 
 from models import explanation
-from models.contract import Contract, Example
+from models.contract import Contract, Example, Tensor
 from models.errors import BadInput, LoadError
 from models.forms import ROWS, Form, forms_of
 from models.keywords import Schema
+from models.numbers import plain_rows
 from models.sampling import sample
 
 # An error's body is at most 2 KiB, and has a message, a path and an expectation to hold beside the sample.
@@ -32,6 +33,7 @@ class Compiled:
     json_schema: what a body must satisfy (JSON Schema 2020-12), an anyOf of the forms.
     sample: a body that passes; None for rows of more than 10,000 values, as of a large picture in numbers.
     shown_sample: the same, or None where it is too long for an error's body.
+    plain: the only input, where its rows are nothing but floats of one shape; see models.numbers.
     """
 
     contract: Contract
@@ -41,6 +43,7 @@ class Compiled:
     json_schema: Schema
     sample: Any
     shown_sample: Any
+    plain: Tensor | None = None
 
     def form_of(self, body: dict[str, Any]) -> Form | None:
         """The form that accepts the body, None if there is none."""
@@ -78,6 +81,7 @@ def compile_contract(contract: Contract) -> Compiled:
         },
         sample=body,
         shown_sample=body if len(orjson.dumps(body)) <= _MAX_SHOWN_SAMPLE_BYTES else None,
+        plain=plain_rows(contract),
     )
 
 

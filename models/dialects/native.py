@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from models import numbers
 from models.body import loads
-from models.contract import Contract, Image
+from models.contract import Contract, Image, Tensor
 from models.dialects.dialect import Asked, Call, Fault, Outputs, Rendered, Request, Route, Version, usable
 from models.errors import BadInput, BadOutput, TooLarge
 from models.forms import ROWS, Form
@@ -95,6 +96,10 @@ def _tensors(compiled: Compiled, call: Call, asked: Any) -> Request:
     body, max_rows = call.body, call.max_rows
     if len(body) > call.max_json_bytes:
         raise TooLarge(f"the body has {len(body)} bytes, at most {call.max_json_bytes} are taken")
+    if compiled.plain is not None and len(body) >= numbers.BYTES_MIN:
+        plain = _plain(compiled, compiled.plain, call, asked)
+        if plain is not None:
+            return plain
     try:
         value = loads(body)
         form = compiled.form_of(value)
@@ -113,6 +118,19 @@ def _tensors(compiled: Compiled, call: Call, asked: Any) -> Request:
     except BadInput as fault:
         fault.sample = compiled.shown_sample
         raise
+
+
+def _plain(compiled: Compiled, tensor: Tensor, call: Call, asked: Any) -> Request | None:
+    """A body that is nothing but numbers; None for any other."""
+    max_rows = min(call.max_rows, compiled.contract.max_rows or call.max_rows)
+    array = numbers.instances(call.body, tensor, max_rows)
+    if array is not None:
+        return Request((Item((array,), range(len(array))),), len(array), True, form=asked)
+    found = numbers.one(call.body, tensor)
+    if found is not None:
+        key, array = found
+        return Request((Item((array,), ONE_ROW),), 1, False, key, form=asked)
+    return None
 
 
 def _refuse_too_many(max_rows: int | None, value: dict[str, Any]) -> None:

@@ -40,6 +40,8 @@ def parse(version: Version, call: Call) -> Request:
     """The rows that a call asks about. Raises BadInput and TooLarge, with the original's words where it has any."""
     if len(call.body) > call.max_json_bytes:
         raise TooLarge(f"the body has {len(call.body)} bytes, at most {call.max_json_bytes} are taken")
+    if call.action == PREDICT and (plain := tfs_predict.parse_plain(usable(version), call)) is not None:
+        return plain
     body = loads(call.body)
     name = body.get("signature_name", "")
     if type(name) is not str:

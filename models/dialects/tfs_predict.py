@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 
+from models import numbers
 from models.contract import Contract, Tensor
 from models.dialects.dialect import Call, Outputs, Request
 from models.dialects.tfs_json import shown, token, writable
@@ -37,6 +38,17 @@ class Form:
     kind: Literal["rows", "columns", "classify", "regress"]
     flat: bool = False
     bare: bool = False
+
+
+def parse_plain(compiled: Compiled, call: Call) -> Request | None:
+    """Rows that are nothing but numbers, for the usual signature; None for any other body."""
+    if compiled.plain is None or len(call.body) < numbers.BYTES_MIN:
+        return None
+    max_rows = min(call.max_rows, compiled.contract.max_rows or call.max_rows)
+    array = numbers.instances(call.body, compiled.plain, max_rows)
+    if array is None:
+        return None
+    return Request((Item((array,), range(len(array))),), len(array), many=True, form=Form("rows"))
 
 
 def parse(compiled: Compiled, body: dict[str, Any], call: Call) -> Request:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from models.dialects.dialect import Call
 from models.schema import Compiled
@@ -20,6 +21,7 @@ class OneVersion:
     reason: str | None = None
     signatures: dict[str, Compiled] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
+    calibration: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
