@@ -9,8 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
+
+from batching.transport import WHOLE_BYTES, Payload
 
 # The place in this list is the code on the wire: append only.
 DTYPES = [
@@ -55,16 +58,23 @@ def _encode_one(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     return struct.pack(f"<BB{len(shape)}I", code, len(shape), *shape)
 
 
-def encode(arrays: Sequence[np.ndarray]) -> tuple[bytes, bytes]:
+def encode(arrays: Sequence[np.ndarray]) -> tuple[bytes, Payload]:
     """(layout, payload) of arrays that share their leading row dimension. Strings are object arrays of bytes.
 
-    Raises KeyError for a dtype that has no code.
+    The payload of a single large one may be a view of it. Raises KeyError for a dtype that has no code.
     """
     if len(arrays) == 1:
         array = arrays[0]
-        return _encode_one(array.dtype, array.shape[1:]), _tensor_bytes(array)
-    layout = b"".join([_encode_one(array.dtype, array.shape[1:]) for array in arrays])
-    return layout, b"".join([_tensor_bytes(array) for array in arrays])
+        layout = _encode_one(array.dtype, array.shape[1:])
+        if array.nbytes > WHOLE_BYTES and array.dtype.kind not in "OSU" and array.flags.c_contiguous:
+            return layout, array.reshape(-1).view(np.uint8).data
+        return layout, _tensor_bytes(array)
+    return layout_bytes(arrays), b"".join([_tensor_bytes(array) for array in arrays])
+
+
+def layout_bytes(arrays: Sequence[np.ndarray]) -> bytes:
+    """The layout of arrays that share their leading row dimension. Raises KeyError for a dtype that has no code."""
+    return b"".join([_encode_one(array.dtype, array.shape[1:]) for array in arrays])
 
 
 def _tensor_bytes(array: np.ndarray) -> bytes:
@@ -80,7 +90,7 @@ def _tensor_bytes(array: np.ndarray) -> bytes:
     return _U32.pack(len(body)) + body
 
 
-def decode(layout: Layout, payload: bytes, rows: int) -> list[np.ndarray]:
+def decode(layout: Layout, payload: Payload, rows: int) -> list[np.ndarray]:
     """The arrays of one frame, each of shape (rows, *row shape). Raises ValueError when the bytes do not fit."""
     if layout.single:
         return [_fixed(layout, 0, payload, rows)]
@@ -88,7 +98,7 @@ def decode(layout: Layout, payload: bytes, rows: int) -> list[np.ndarray]:
     for i, row_bytes in enumerate(layout.row_bytes):
         if row_bytes is None:
             size = _size_at(payload, at)
-            arrays.append(_strings(payload[at + 4 : at + 4 + size], (rows, *layout.shapes[i])))
+            arrays.append(_strings(bytes(payload[at + 4 : at + 4 + size]), (rows, *layout.shapes[i])))
             at += 4 + size
         else:
             size = row_bytes * rows
@@ -99,11 +109,11 @@ def decode(layout: Layout, payload: bytes, rows: int) -> list[np.ndarray]:
     return arrays
 
 
-def _fixed(layout: Layout, i: int, data: bytes, rows: int) -> np.ndarray:
+def _fixed(layout: Layout, i: int, data: Payload, rows: int) -> np.ndarray:
     return np.frombuffer(data, layout.dtypes[i]).reshape((rows, *layout.shapes[i]))
 
 
-def _size_at(data: bytes, at: int) -> int:
+def _size_at(data: Payload, at: int) -> int:
     if at + _U32.size > len(data):
         raise ValueError("the bytes end early")
     return int(_U32.unpack_from(data, at)[0])
@@ -121,7 +131,7 @@ def _strings(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
     return values.reshape(shape)
 
 
-def join(layout: Layout, payloads: Sequence[bytes], rows: Sequence[int]) -> list[np.ndarray]:
+def join(layout: Layout, payloads: Sequence[Payload], rows: Sequence[int]) -> list[np.ndarray]:
     """One batch out of several items of the same layout: arrays of shape (sum of rows, *row shape)."""
     if layout.single:
         return [_fixed(layout, 0, payloads[0] if len(payloads) == 1 else b"".join(payloads), sum(rows))]
@@ -131,19 +141,16 @@ def join(layout: Layout, payloads: Sequence[bytes], rows: Sequence[int]) -> list
     return [np.concatenate(tensors) for tensors in zip(*items, strict=True)]
 
 
-def split(arrays: Sequence[np.ndarray], rows: Sequence[int]) -> tuple[bytes, list[bytes]]:
+def split(arrays: Sequence[np.ndarray], rows: Sequence[int]) -> tuple[bytes, list[Payload]]:
     """The inverse of `join` for outputs: (layout, one payload per item). Raises KeyError for an unknown dtype."""
     if len(arrays) == 1 and arrays[0].dtype.kind not in "OSU":
         layout, whole = encode(arrays)
         if len(rows) == 1:
             return layout, [whole]
         row_bytes = len(whole) // max(sum(rows), 1)
-        payloads, at = [], 0
-        for n in rows:
-            payloads.append(whole[at : at + n * row_bytes])
-            at += n * row_bytes
-        return layout, payloads
-    layout, payloads, start = b"", [], 0
+        stops = list(accumulate(n * row_bytes for n in rows))
+        return layout, [whole[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+    layout, payloads, start = b"", list[Payload](), 0
     for n in rows:
         layout, payload = encode([array[start : start + n] for array in arrays])
         payloads.append(payload)

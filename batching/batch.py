@@ -19,6 +19,7 @@ from batching.counters import Slot
 from batching.errors import Failure
 from batching.queue import Item, ModelQueue
 from batching.schedule import Line
+from batching.transport import ANSWERED_BYTES, WHOLE_BYTES, Payload
 from batching.vitals import Vitals
 
 log = logging.getLogger("inference.worker")
@@ -30,10 +31,12 @@ class LoadedModel(Protocol):
     """What a loader returns. `description` is published to the fronts untouched (JSON-safe).
 
     others: further ways to call the model, by name; each is one of these itself, without others.
+    calibration: how it is run and why, where that was measured; published as the description is.
     """
 
     description: dict[str, Any]
     max_rows: int | None
+    calibration: dict[str, Any] | None
 
     @property
     def others(self) -> Mapping[str, LoadedModel]: ...
@@ -42,10 +45,17 @@ class LoadedModel(Protocol):
         """Run each batch size until the budget is spent; rows -> seconds of one call."""
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Arrays of shape (rows, ...) in the contract's order in, the same out."""
+        """Arrays of shape (rows, ...) in the contract's order in, the same out.
+
+        Those that come out must stay what they are: large ones are sent from where they lie.
+        """
 
     def canary(self) -> None:
         """One call with a row of its own, if it has one; raises what the model raises."""
+
+
+Outcome = tuple[bytes, Payload] | Failure
+"""What came of an item: the layout and bytes of its outputs, or why there are none."""
 
 
 class BadBatch(Exception):
@@ -92,9 +102,16 @@ class Served:
 
 
 class Batch:
-    """Items of one layout on their way through the model, and what came of each."""
+    """Items of one layout on their way through the model, and what came of each.
 
-    __slots__ = ("clean", "compute_s", "items", "number", "outcomes", "rows", "run_rows", "served", "started")
+    outputs: of all rows, in the items' order, where that was one call and they are small, so that they may be answered
+    together. None otherwise: then `outcomes` has (layout, payload) or a failure for each.
+    """
+
+    __slots__ = (
+        *("clean", "compute_s", "items", "layout", "number", "outcomes", "outputs", "rows", "run_rows", "served"),
+        "started",
+    )
 
     def __init__(self, served: Served, items: list[Item], number: int) -> None:
         self.served = served
@@ -105,29 +122,34 @@ class Batch:
         self.number = number
         self.started = time.monotonic()
         self.compute_s = 0.0
-        # (layout, payload) or a failure, in the items' order
-        self.outcomes: list[tuple[bytes, bytes] | Failure] = []
+        self.layout = b""
+        self.outputs: list[np.ndarray] | None = None
+        self.outcomes: list[Outcome] = []
 
     def run(self) -> None:
-        """Fill `outcomes`: whatever happens to the batch, one for each item."""
+        """Whatever happens to the batch, something comes of every item."""
         try:
-            self.outcomes = self._call(self.items, self.run_rows)
+            outputs = self._call(self.items, self.run_rows)
+            if _is_small(outputs, len(self.items)):
+                self.layout = _layout(outputs)
+                self.outputs = outputs
+            else:
+                self.outcomes = _divided(outputs, self.items)
         except Exception as error:  # noqa: BLE001 - a model may raise anything, and its text stays in this process
             log.warning("%s: a batch of %d failed: %s", self.served.name, len(self.items), _brief(error))
             self.clean = False
             self.outcomes = self._isolate(self.items, error)
         self.compute_s = time.monotonic() - self.started
 
-    def _call(self, items: list[Item], run_rows: int = 0) -> list[tuple[bytes, bytes] | Failure]:
+    def divide(self) -> list[Outcome]:
+        """One outcome for each item, also where they could be answered together."""
+        return self.outcomes if self.outputs is None else _divided(self.outputs, self.items)
+
+    def _call(self, items: list[Item], run_rows: int = 0) -> list[np.ndarray]:
         layout = arrays.layout_of(items[0].layout)
         rows = [item.rows for item in items]
         inputs = arrays.join(layout, [item.payload for item in items], rows)
-        outputs = self._checked(inputs, sum(rows), run_rows)
-        try:
-            out_layout, payloads = arrays.split(outputs, rows)
-        except KeyError as error:
-            raise BadBatch(f"outputs of dtype {error}") from None
-        return [(out_layout, payload) for payload in payloads]
+        return self._checked(inputs, sum(rows), run_rows)
 
     def _checked(self, inputs: list[np.ndarray], rows: int, run_rows: int) -> list[np.ndarray]:
         """The outputs for these rows; where running more is cheaper, the last row stands in for those missing."""
@@ -146,7 +168,7 @@ class Batch:
             raise BadBatch(f"{run_rows} rows in, outputs of shapes {[output.shape for output in outputs]}")
         return [output[:rows] for output in outputs] if run_rows > rows else outputs
 
-    def _isolate(self, items: list[Item], error: Exception) -> list[tuple[bytes, bytes] | Failure]:
+    def _isolate(self, items: list[Item], error: Exception) -> list[Outcome]:
         """These items failed together: find the guilty. One of 32 costs 11 calls, all of 32 cost 35."""
         if len(items) == 1:
             return [Failure.BAD_OUTPUT if isinstance(error, BadBatch) else Failure.MODEL_ERROR]
@@ -157,14 +179,14 @@ class Batch:
             # Both halves failed, so the guilty are many: one call each is the cheapest way to the innocent.
             tried = [self._try([item]) for item in items]
             halves = tuple([item] for item in items)  # type: ignore[assignment]
-        outcomes: list[tuple[bytes, bytes] | Failure] = []
+        outcomes: list[Outcome] = []
         for half, result in zip(halves, tried, strict=True):
             outcomes += self._isolate(half, result) if isinstance(result, Exception) else result
         return outcomes
 
-    def _try(self, items: list[Item]) -> list[tuple[bytes, bytes] | Failure] | Exception:
+    def _try(self, items: list[Item]) -> list[Outcome] | Exception:
         try:
-            return self._call(items)
+            return _divided(self._call(items), items)
         except Exception as error:  # noqa: BLE001 - as in run
             return error
 
@@ -188,6 +210,31 @@ class Canary:
             self.failed = True
         finally:
             self.served.vitals.end()
+
+
+def _is_small(outputs: list[np.ndarray], items: int) -> bool:
+    """Whether they may be told in one frame; of strings nobody knows before they are encoded."""
+    size = items * ANSWERED_BYTES
+    for output in outputs:
+        if output.dtype.kind in "OSU":
+            return False
+        size += output.nbytes
+    return size <= WHOLE_BYTES
+
+
+def _layout(outputs: list[np.ndarray]) -> bytes:
+    try:
+        return arrays.layout_bytes(outputs)
+    except KeyError as error:
+        raise BadBatch(f"outputs of dtype {error}") from None
+
+
+def _divided(outputs: list[np.ndarray], items: list[Item]) -> list[Outcome]:
+    try:
+        layout, payloads = arrays.split(outputs, [item.rows for item in items])
+    except KeyError as error:
+        raise BadBatch(f"outputs of dtype {error}") from None
+    return [(layout, payload) for payload in payloads]
 
 
 def _brief(error: BaseException) -> str:

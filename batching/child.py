@@ -1,6 +1,7 @@
 """A process of ours and a front's place in the supervisor's books. Owns starting a child and how it ended, in words.
 
-Also what the kernel tells of it: what it is doing, how much memory it holds, and that it goes first when memory ends.
+Also what the kernel tells of it: what it is doing, how much memory it holds, that it goes first when memory ends, and
+that it lets others go first.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from batching.control import ControlChannel
 WITHHELD_ENVIRONMENT = ("DATABASE_URL",)
 # Added to a worker's badness: when memory ends, the kernel shall take what can be replaced, never who replaces it.
 OOM_SCORE_MORE, OOM_SCORE_MAX = 500, 1000
+# How much later than others a worker with long calls comes to the processor. Measured on two cores with MobileNetV2
+# under load from 64 connections: a small model beside it answered within 8 instead of 20 ms (p99), /health within 5
+# instead of 12, and as many pictures were done. 5 made no difference that could be seen, 19 no more of one.
+NICENESS, NICENESS_MAX = 10, 19
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # The first that holds for any thread is said of the whole process.
 STOPPED = "stopped"
@@ -47,7 +52,7 @@ class Child:
 
     group, generation, stage, limit_s, models, failures: a worker's; limit_s is what it allows one batch.
     outgoing: why it is to be replaced by another worker that must be ready first; None: it is to stay.
-    doom: why we end it, where that is our doing.
+    doom: why we end it, where that is our doing. gives_way: to other processes, where the processor is scarce.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Child:
         self.failures: list[dict[str, str]] = []
         self.outgoing: str | None = None
         self.doom: str | None = None
+        self.gives_way = False
         self.started = time.monotonic()
         self.ready_at = 0.0
 
@@ -117,6 +123,18 @@ def offer_to_oom_killer(pid: int) -> None:
     with suppress(OSError, ValueError):
         ours = int(Path("/proc/self/oom_score_adj").read_text())
         Path(f"/proc/{pid}/oom_score_adj").write_text(str(min(ours + OOM_SCORE_MORE, OOM_SCORE_MAX)))
+
+
+def let_others_go_first(pid: int) -> None:
+    """Give all threads of a process, and those they start, a lower priority; for good, as only root could raise it."""
+    niceness = min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, NICENESS_MAX)
+    try:
+        threads = [int(thread.name) for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:  # no such process, or not Linux, where one call is for all threads
+        threads = [pid]
+    for thread in threads:
+        with suppress(OSError):  # it has ended
+            os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
 def resident_bytes(pid: int) -> int:

@@ -6,9 +6,7 @@ is somebody else's affair, see Loop. `batching.blocking` puts a blocking call ar
 
 from __future__ import annotations
 
-import itertools
 import socket
-import struct
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from batching import arrays
+from batching.answers import outcomes_of
 from batching.asking import Asking
 from batching.control import ControlChannel
 from batching.counters import Counters, Slot
-from batching.errors import Cancelled, ConnectionLost, DeadlineExceeded, Failure, ItemFailed, NoWorker, QueueFull
-from batching.items import Answer, InFlight, Outcome, Target, Ticket, settled
-from batching.links import ControlHandle, Handle, Loop, WorkerLink, least_busy, retire_and_revive
+from batching.errors import Cancelled, ConnectionLost, DeadlineExceeded, ItemFailed, NoWorker, QueueFull
+from batching.items import Answer, InFlight, Outcome, Target, Ticket
+from batching.links import ControlHandle, Handle, Loop, WorkerLink, least_busy, retire_and_revive, who_serves
 from batching.suspects import Suspects, Verdict
-from batching.transport import ALONE, Frame, Kind, ids_of, pack
+from batching.transport import ALONE, WHOLE_BYTES, Frame, Kind, ids_of, pack, pack_item
 
 __all__ = ["Answer", "Client", "Handle", "Loop", "Outcome", "Target", "Ticket"]
 
@@ -62,7 +61,9 @@ class Client:
         self._linger_s = linger_s
         self._links: dict[int, WorkerLink] = {}
         self._in_flight: dict[int, InFlight] = {}
-        self._ids = itertools.count(1)
+        # Who serves what, as far as somebody has asked since that last changed.
+        self._serving: dict[Target, list[WorkerLink]] = {}
+        self._next_id = 1
         self._next_expiry = float("inf")
         self._to_flush: set[WorkerLink] = set()
         # Workers that died, and their groups and generations, until a snapshot knows of it.
@@ -91,18 +92,29 @@ class Client:
     ) -> Ticket:
         """Send items of (rows, arrays); `done` hears all outcomes once, later, or within this call.
 
-        deadline: monotonic seconds. priority: see batching.queue.Item; at most transport.PRIORITY_MAX. Raises NoWorker
-        or QueueFull when nothing was sent at all, and what arrays.encode raises.
+        The arrays must stay what they are until then: large ones are sent from where they lie. deadline: monotonic
+        seconds. priority: see batching.queue.Item; at most transport.PRIORITY_MAX. Raises NoWorker or QueueFull when
+        nothing was sent at all, and what arrays.encode raises.
         """
         link = self._choose(target)
         arrived = time.monotonic()
+        first = id = self._next_id
+        ticket = Ticket(first, len(items), done)
         # All are encoded before any is sent: what cannot be encoded must not leave half a request behind.
-        made = [InFlight(next(self._ids), target, *item, arrived, deadline, priority) for item in items]
+        made: list[InFlight] = []
+        all_rows = all_bytes = 0
+        for rows, tensors in items:
+            layout, payload = arrays.encode(tensors)
+            made.append(InFlight(id, ticket, target, rows, layout, payload, arrived, deadline, priority))
+            id += 1
+            all_rows += rows
+            all_bytes += len(payload)
         if link is not None:
-            self._check_room(link, made, arrived, deadline)
-        ticket = Ticket(made, done)
-        for position, item in enumerate(made):
-            item.done = _settler(ticket, position)
+            self._check_room(link, all_rows, all_bytes, arrived, deadline)
+        self._next_id = id
+        if deadline < self._next_expiry:  # noqa: PLR1730 - min() takes twice as long, and this runs for every request
+            self._next_expiry = deadline
+        for item in made:
             self._in_flight[item.id] = item
             if self._suspects and self._is_refused(item, arrived):
                 self._finish(item, ItemFailed("worker_crashed"))
@@ -112,14 +124,11 @@ class Client:
                 self._send(item, link)
         if not made:
             done([])
-        self._next_expiry = min(self._next_expiry, deadline)
         return ticket
 
-    def _check_room(self, link: WorkerLink, items: list[InFlight], now: float, deadline: float) -> None:
+    def _check_room(self, link: WorkerLink, rows: int, size: int, now: float, deadline: float) -> None:
         if link.free_at > deadline > now:
             raise QueueFull("no answer could be there by the deadline", link.free_at - now)
-        rows = sum(item.rows for item in items)
-        size = sum(len(item.payload) for item in items)
         if link.rows and (link.rows + rows > self._max_rows or link.bytes + size > self._max_bytes):
             raise QueueFull("too much is in flight already", max(link.free_at - now, 0.0))
 
@@ -130,13 +139,14 @@ class Client:
 
     def withdraw(self, ticket: Ticket) -> None:
         """Whoever asked has hung up: drop what is still queued; what computes already is answered as usual."""
-        for item in ticket.items:
-            if item.id in self._in_flight:
+        for id in ticket.ids:
+            item = self._in_flight.get(id)
+            if item is not None:
                 self._cancelled.add(1)
                 if item.link is None:
                     self._finish(item, Cancelled("the item was withdrawn"))
                 else:
-                    item.link.connection.send(pack(Kind.CANCEL, item.id))
+                    item.link.connection.send(pack(Kind.CANCEL, id))
                     self._to_flush.add(item.link)
 
     def expire(self, now: float) -> float:
@@ -175,31 +185,41 @@ class Client:
 
         None: it died just now, and the next snapshot tells of another.
         """
-        link = least_busy(self._links.values(), target[:2])
-        if link is None or link.retired:
+        links = self._serving.get(target)
+        if links is None:
+            links = who_serves(self._links.values(), target[:2])
+            if links:  # else those who ask for models long gone would make this grow
+                self._serving[target] = links
+        if not links or links[0].retired:
             if target[:2] in self._bereaved.values():
                 return None
-            if link is None:
+            if not links:
                 raise NoWorker("no worker holds this model just now")
-        return link
+        return links[0] if len(links) == 1 else least_busy(links)
 
     def _send(self, item: InFlight, link: WorkerLink) -> None:
+        id, payload = item.id, item.payload
+        size = len(payload)
         item.link = link
         item.started = False
         link.items += 1
         link.rows += item.rows
-        link.bytes += len(item.payload)
-        link.connection.send_payload(
-            Kind.ITEM,
-            item.id,
-            item.payload,
-            code=item.priority << 1 | (ALONE if item.alone else 0),
-            model=item.target.place,
-            rows=item.rows,
-            arrived=item.arrived,
-            deadline=item.deadline,
-            layout=item.layout,
+        link.bytes += size
+        whole = size <= WHOLE_BYTES
+        frame = pack_item(
+            id,
+            item.priority << 1 | (ALONE if item.alone else 0),
+            item.target.place,
+            item.rows,
+            item.arrived,
+            item.deadline,
+            item.layout,
+            payload if whole else b"",
         )
+        if whole:
+            link.connection.send(frame)
+        else:
+            link.connection.send_large(id, frame, payload)
         self._to_flush.add(link)
 
     def _finish(self, item: InFlight, outcome: Outcome) -> None:
@@ -211,34 +231,24 @@ class Client:
             link.bytes -= len(item.payload)
             if link.retired:
                 self._close_retired(link, time.monotonic())
-        # The item and its ticket know each other: without this the payload would wait for the garbage collector.
-        done, item.done, item.payload = item.done, settled, b""
-        done(outcome)
+        item.ticket.settle(item.id, outcome)
 
     # -- what the workers say ------------------------------------------------------------------------------------
 
-    def settle(self, frame: Frame) -> None:
-        """A worker's word on an item; that on one no longer in flight (it was too late) is dropped."""
+    def settle(self, link: WorkerLink, frame: Frame) -> None:
+        """A worker's word on items; that on one no longer in flight (it was too late) is dropped."""
+        in_flight = self._in_flight
         if frame.kind == Kind.STARTED:
             for id in ids_of(frame):
-                if id in self._in_flight:
-                    self._in_flight[id].started = True
+                if id in in_flight:
+                    in_flight[id].started = True
             return
-        item = self._in_flight.get(frame.id)
-        if item is None:
-            for link in self._links.values():
-                link.overdue.pop(frame.id, None)
-            return
-        if frame.kind == Kind.ANSWER:
-            try:
-                outputs = arrays.decode(arrays.layout_of(frame.layout), frame.payload, frame.rows)
-            except (ValueError, IndexError, struct.error):
-                self._finish(item, ItemFailed("bad_output"))
-                return
-            batch = frame.batch if item.link is None else item.link.id << 32 | frame.batch
-            self._finish(item, Answer(outputs, frame.queue_us, frame.compute_us, frame.batch_rows, batch))
-        elif frame.kind == Kind.FAILED:
-            self._finish(item, Failure(frame.code).to_error(frame.wait_us / 1e6))
+        for id, outcome in outcomes_of(frame, link.id):
+            item = in_flight.get(id)
+            if item is not None:
+                self._finish(item, outcome)
+            else:
+                link.overdue.pop(id, None)
 
     def lost(self, link: WorkerLink) -> None:
         """A worker died: what it held goes to another one, and what may have been the cause goes there alone.
@@ -310,6 +320,7 @@ class Client:
 
     def _let_go(self, link: WorkerLink) -> None:
         del self._links[link.id]
+        self._serving.clear()
         self._loop.forget(link)
         link.connection.close()
         self._to_flush.discard(link)
@@ -362,6 +373,7 @@ class Client:
             self._loop.watch(link)
         self._suspects.adopt(snapshot.get("quarantine", {}))
         self._control.channel.send({"type": "acknowledged", "serial": snapshot["serial"]})
+        self._serving.clear()
         now = time.monotonic()
         for link in retire_and_revive(self._links.values(), workers, now + self._linger_s):
             self._next_expiry = min(self._next_expiry, max(link.until, now))
@@ -386,7 +398,3 @@ class Client:
             self._finish(item, NoWorker("the client was closed"))
         self._loop.forget(self._control)
         self._control.channel.close()
-
-
-def _settler(ticket: Ticket, position: int) -> Callable[[Outcome], None]:
-    return lambda outcome: ticket.settle(position, outcome)

@@ -67,6 +67,11 @@ class Cost:
         self._age = [0] * count
         self._drift = 1.0
         self._ratios: deque[float] = deque([1.0], maxlen=RECENT)
+        # What is tried when the batch to aim at is chosen: rows, the place of its size or the next larger one, and how
+        # much of the way there from the one below. Some 70, each time that a cost is corrected.
+        self._tried = [
+            (rows, *self._place(rows)) for rows in sorted({*range(1, limit + 1, max(limit // 64, 1)), *places})
+        ]
         self._shape()
 
         self._best: int = limit
@@ -128,9 +133,16 @@ class Cost:
         return self._best
 
     def _choose_best(self, room: float) -> None:
-        limit = self.limit
-        step = max(limit // 64, 1)
-        seconds = {rows: self._plan(rows).seconds for rows in {*range(1, limit + 1, step), *self._sizes}}
+        at, above_line = self._at, self._above_line
+        seconds: dict[int, float] = {}
+        for rows, place, part in self._tried:
+            high = at[place]
+            if part == 1.0:
+                seconds[rows] = high
+            else:
+                low = at[place - 1]
+                straight = (low + (high - low) * part) * (above_line[place] or 1.0)
+                seconds[rows] = min(max(straight, low), high)
         rates = {rows: rows / cost for rows, cost in seconds.items()}
         top = max(rates.values())
         good = {rows: min(rows, top * (room - cost)) / cost for rows, cost in seconds.items()}
@@ -153,12 +165,11 @@ class Cost:
             seconds = at[-1] * rows / self.limit
             plan = Plan(seconds, seconds, len(sizes) - 1, True, rows)
         else:
-            place = bisect_left(sizes, rows)
-            if place == 0 or sizes[place] == rows:  # nothing is less than one row
+            place, part = self._place(rows)
+            if part == 1.0:
                 plan = Plan(at[place], at[place], place, True, rows)
             else:
                 low, high = at[place - 1], at[place]
-                part = (rows - sizes[place - 1]) / (sizes[place] - sizes[place - 1])
                 above = self._above_line[place]
                 straight = (low + (high - low) * part) * (above or 1.0)
                 pays = above is not None and straight > high * CLEARLY
@@ -168,6 +179,14 @@ class Cost:
             self._plans.clear()
         self._plans[rows] = plan
         return plan
+
+    def _place(self, rows: int) -> tuple[int, float]:
+        """The place of its size or the next larger one, and how much of the way there from the one below."""
+        sizes = self._sizes
+        place = bisect_left(sizes, rows)
+        if place == 0 or sizes[place] == rows:  # nothing is less than one row
+            return place, 1.0
+        return place, (rows - sizes[place - 1]) / (sizes[place] - sizes[place - 1])
 
     def _correct(self, place: int) -> None:
         """Half the way on a logarithmic scale: two sizes that are each other's drift then meet instead of swinging."""

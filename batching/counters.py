@@ -95,6 +95,17 @@ class Histogram:
         values[index + 1 + bisect_left(self.bounds, value)] += 1.0
         values[index] += (value + _ROUND) - _ROUND
 
+    def observe_all(self, seen: list[float]) -> None:
+        """As `observe` for each; `seen` is not empty. Those of one batch mostly fall into one bucket."""
+        values, bounds, first = self.values, self.bounds, self.index + 1
+        least = bisect_left(bounds, min(seen))
+        if least == bisect_left(bounds, max(seen)):
+            values[first + least] += len(seen)
+        else:
+            for value in seen:
+                values[first + bisect_left(bounds, value)] += 1.0
+        values[self.index] += (sum(seen) + _ROUND) - _ROUND
+
 
 class Slot:
     """The writer of one slot, in the one process it was given to. Any thread there may ask for cells.

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from batching import arrays
 from batching.errors import BatchingError
 from batching.links import WorkerLink
 from batching.suspects import digest_of
+from batching.transport import Payload
 
 
 class Target(NamedTuple):
@@ -51,27 +51,31 @@ def outputs_of(outcomes: Sequence[Outcome]) -> list[list[np.ndarray]]:
 
 
 class InFlight:
-    """One item on its way. `done` hears its outcome once, and then the item is forgotten."""
+    """One item on its way. `ticket` hears its outcome once, and then the item is forgotten."""
 
     __slots__ = (
-        "alone", "arrived", "deadline", "done", "id", "layout", "link", "payload", "priority", "rows", "started",
-        "suspected", "target", "was_killed",
+        "alone", "arrived", "deadline", "id", "layout", "link", "payload", "priority", "rows", "started", "suspected",
+        "target", "ticket", "was_killed",
     )  # fmt: skip
 
     def __init__(
         self,
         id: int,
+        ticket: Ticket,
         target: Target,
         rows: int,
-        arrays_: Sequence[np.ndarray],
+        layout: bytes,
+        payload: Payload,
         arrived: float,
         deadline: float,
         priority: int,
     ) -> None:
         self.id = id
+        self.ticket = ticket
         self.target = target
         self.rows = rows
-        self.layout, self.payload = arrays.encode(arrays_)
+        self.layout = layout
+        self.payload = payload
         self.arrived = arrived
         self.deadline = deadline
         self.priority = priority
@@ -80,7 +84,6 @@ class InFlight:
         self.suspected = False  # it was in a call that killed a worker before it was sent this time
         self.was_killed = False  # a worker was killed while it computed this alone
         self.link: WorkerLink | None = None
-        self.done: Callable[[Outcome], None]
 
     def digest(self) -> str:
         """What it is known by where a worker died of it. Another generation of models may well bear it."""
@@ -88,23 +91,33 @@ class InFlight:
 
 
 class Ticket:
-    """One request's items, gathered: `done` is called once with their outcomes, in order."""
+    """One request's items, gathered: `done` is called once with their outcomes, in order.
 
-    __slots__ = ("_done", "_left", "items", "outcomes")
+    first: the id of the first item; the others follow it. An item knows its ticket, but not the other way round, and
+    `done` is let go of when it was called: what makes no circle needs no garbage collector.
+    """
 
-    def __init__(self, items: list[InFlight], done: Callable[[list[Outcome]], None]) -> None:
+    __slots__ = ("_done", "_left", "_outcomes", "first")
+
+    def __init__(self, first: int, count: int, done: Callable[[list[Outcome]], None]) -> None:
+        self.first = first
         self._done = done
-        self._left = len(items)
-        self.items = items
-        self.outcomes: list[Any] = [None] * len(items)
+        self._left = count
+        self._outcomes: list[Any] = [None] * count
 
-    def settle(self, position: int, outcome: Outcome) -> None:
-        self.outcomes[position] = outcome
+    @property
+    def ids(self) -> range:
+        """Those of its items."""
+        return range(self.first, self.first + len(self._outcomes))
+
+    def settle(self, id: int, outcome: Outcome) -> None:
+        """What came of one item."""
+        self._outcomes[id - self.first] = outcome
         self._left -= 1
         if not self._left:
-            self._done(self.outcomes)
+            done, self._done = self._done, _told
+            done(self._outcomes)
 
 
-def settled(outcome: Outcome) -> None:
-    """In place of `InFlight.done` once that was called."""
-    raise RuntimeError("an item has one outcome")
+def _told(outcomes: list[Outcome]) -> None:
+    raise RuntimeError("a request is answered once")

@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from batching.connection import Connection
 from batching.control import ControlChannel
 from batching.errors import ConnectionLost
-from batching.transport import Connection, Frame, Kind
+from batching.transport import Frame, Kind
 
 
 class Handle(Protocol):
@@ -39,7 +40,7 @@ class Loop(Protocol):
 class Hearer(Protocol):
     """Who deals with what is heard: the client."""
 
-    def settle(self, frame: Frame) -> None: ...
+    def settle(self, link: WorkerLink, frame: Frame) -> None: ...
 
     def lost(self, link: WorkerLink) -> None: ...
 
@@ -90,8 +91,8 @@ class WorkerLink:
             return
         last = None
         for frame in frames:
-            self._client.settle(frame)
-            if frame.kind in (Kind.ANSWER, Kind.FAILED):
+            self._client.settle(self, frame)
+            if frame.kind != Kind.STARTED:
                 last = frame
         if last is not None:
             self.free_at = time.monotonic() + last.wait_us / 1e6
@@ -103,12 +104,15 @@ class WorkerLink:
             self.on_readable()  # what it had answered before it died still counts; the end comes after that
 
 
-def least_busy(links: Iterable[WorkerLink], generation: tuple[str, int]) -> WorkerLink | None:
-    """The one with the least to do, of those of this (group, generation); a retired one only for want of others."""
+def who_serves(links: Iterable[WorkerLink], generation: tuple[str, int]) -> list[WorkerLink]:
+    """Those of this (group, generation); retired ones only for want of others."""
     found = [link for link in links if (link.group, link.generation) == generation]
-    if len(found) > 1:
-        found = [link for link in found if not link.retired] or found
-    return found[0] if len(found) == 1 else min(found, key=lambda link: link.rows, default=None)
+    return [link for link in found if not link.retired] or found
+
+
+def least_busy(links: list[WorkerLink]) -> WorkerLink:
+    """The one with the least to do; there is one at least."""
+    return min(links, key=lambda link: link.rows)
 
 
 def retire_and_revive(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from batching.child import Child, Stage
+from batching.child import Child, Stage, let_others_go_first
 from batching.control import ControlChannel
 from batching.counters import Slot
 from batching.crew import FILES_PERIOD_S, Crew
@@ -27,6 +27,8 @@ LOOK_PERIOD_S = 0.25
 WEIGH_PERIOD_S = 0.5
 # Whoever asked hears when every front knows of it: the next request may go to another one. One that is stopped, no.
 HEARD_S = 1.0
+# A model with such calls keeps another's waiting for longer than their own takes.
+LONG_CALL_S = 0.02
 
 
 class Call:
@@ -87,6 +89,19 @@ class Planning:
     def workers(self, stage: Stage) -> list[Child]:
         """Those at this stage, of all groups."""
         return [child for crew in self.crews.values() for child in crew.roster.at(stage)]
+
+    def give_way(self) -> None:
+        """Where several groups share the processor, workers with long calls let those with short ones go first.
+
+        A group of its own (`isolate`) has no other sense. One group alone keeps its priority: it has no one to wait
+        for but other programs.
+        """
+        workers = self.workers(Stage.ACTIVE)
+        if len({child.group for child in workers}) > 1:
+            for child in workers:
+                if not child.gives_way and slowest_call_s(child.models) >= LONG_CALL_S:
+                    child.gives_way = True
+                    let_others_go_first(child.process.pid)
 
     def entries(self) -> list[dict[str, Any]]:
         """The snapshot's entries of all models."""
@@ -242,3 +257,8 @@ class Planning:
         models = [{name: one[name] for name in names} for one in self.entries() if call.concerns(one)]
         answer = {"type": "admin_done", "id": call.id, "ok": reason is None, "reason": reason, "models": models}
         call.channel.send(answer)
+
+
+def slowest_call_s(models: Sequence[dict[str, Any]]) -> float:
+    """What the longest batch took that was tried at warm-up, of all these models."""
+    return max((seconds for one in models for seconds in one["costs"].values()), default=0.0)

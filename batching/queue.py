@@ -16,6 +16,7 @@ from math import inf
 from typing import Any
 
 from batching.errors import QueueFull
+from batching.transport import Payload
 
 # Places of items that left out of turn are cleared when there are so many, and more than half of all.
 LEFT_MAX = 64
@@ -44,7 +45,7 @@ class Item:
         id: int,
         rows: int,
         layout: bytes,
-        payload: bytes,
+        payload: Payload,
         arrived: float,
         deadline: float,
         alone: bool = False,
@@ -192,21 +193,32 @@ class ModelQueue:
         late: list[Item] = []
         if not self._lanes:
             return batch, late
-        rows = 0
+        rows = gone = size = 0
         lane = self.next_lane()
         items = lane.items
         key = items[0].lane
         while items:
             item = items[0]
             if item.deadline <= now:
-                late.append(self._pop_head(lane))
-                continue
-            if batch and (item.alone or rows + item.rows > max_rows):
+                late.append(item)
+            elif batch and (item.alone or rows + item.rows > max_rows):
                 break
-            batch.append(self._pop_head(lane))
-            rows += item.rows
-            if item.alone:
+            else:
+                batch.append(item)
+                rows += item.rows
+            items.popleft()
+            gone += item.rows
+            size += len(item.payload)
+            if item.early:
+                self._forget_early(item)
+            while lane.left and items and items[0].left:
+                items.popleft()
+                lane.left -= 1
+            if batch and batch[-1].alone:
                 break
+        lane.rows -= gone
+        self.rows -= gone
+        self.bytes -= size
         if not items:
             del self._lanes[key]
         return batch, late

@@ -10,6 +10,7 @@ import numpy as np
 from batching import arrays
 from batching.errors import Failure
 from batching.queue import Item
+from batching.transport import Payload
 
 
 class Slice(Item):
@@ -59,14 +60,14 @@ class Whole:
         self._at = stop
         return made
 
-    def add(self, rows: int, outcome: tuple[bytes, bytes], queued_s: float, compute_s: float) -> None:
+    def add(self, rows: int, outcome: tuple[bytes, Payload], queued_s: float, compute_s: float) -> None:
         """One slice's answer. Its wait began when the one before was answered; only the first waited for us."""
         layout, payload = outcome
         self._outputs.append(arrays.decode(arrays.layout_of(layout), payload, rows))
         self.queued_s = self.queued_s or queued_s
         self.compute_s += compute_s
 
-    def outcome(self) -> tuple[bytes, bytes] | Failure:
+    def outcome(self) -> tuple[bytes, Payload] | Failure:
         """All answers as one, once there is no next slice."""
         try:
             joined = [np.concatenate(pieces) for pieces in zip(*self._outputs, strict=True)]

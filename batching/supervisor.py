@@ -331,6 +331,7 @@ class Supervisor:
         if not self._ready_serial and self._planning.workers(Stage.ACTIVE):
             self._ready_serial = self._fronts.serial
         self._announce()
+        self._planning.give_way()
         self._planning.fill()
 
     def _publish(self) -> None:

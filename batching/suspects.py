@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from enum import Enum
 
+from batching.transport import Payload
+
 # How long an input that was given up while a worker died of something may only run alone, and how many are remembered.
 SUSPECTED_S = 60.0
 SUSPECTED_MAX = 1000
@@ -58,7 +60,7 @@ class Suspects:
         return Verdict.ALONE if digest in self._suspected else Verdict.CLEAR
 
 
-def digest_of(group: str, place: int, layout: bytes, payload: bytes) -> str:
+def digest_of(group: str, place: int, layout: bytes, payload: Payload) -> str:
     """One item's SHA-256 in hex: of the model it is for, its dtypes and shapes, and its values."""
     digest = hashlib.sha256(f"{group}\0{place}\0{len(layout)}\0".encode())
     digest.update(layout)

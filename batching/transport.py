@@ -1,6 +1,6 @@
-"""Frames on a socket between a front and a worker. Owns the wire format and the buffering on both sides.
+"""Frames between a front and a worker. Owns the wire format, and reading frames out of whatever pieces they come in.
 
-Knows nothing of models, deadlines' meaning or event loops: somebody else says when to read and when to write.
+Knows nothing of models, deadlines' meaning or sockets; `batching.connection` moves the bytes.
 
 A frame is a fixed header, the layout of its tensors (`batching.arrays`) and their bytes, row-major and little-endian:
 
@@ -11,49 +11,53 @@ A frame is a fixed header, the layout of its tensors (`batching.arrays`) and the
 
 The code of an ITEM is ALONE or 0, and above that bit its priority; of a FAILED it is a Failure. STARTED carries the
 ids (u64 each) of the items of one front that go into a batch now: what a front knows of a worker that dies in the
-middle of it.
+middle of it. ANSWERS is what one batch says to one front, as long as it is small: its id is the number of items, and
+its payload a table (u64 id, u32 rows, u32 queue microseconds, for each) before the outputs of all their rows.
 
-Payloads above PART_BYTES travel as PART frames before their frame, one at a time between the small ones, so that a
-large tensor never makes a small one wait for more than one part. Nothing here blocks: both ends are non-blocking.
+Payloads above WHOLE_BYTES travel as PART frames before their frame, whose own payload is then empty. The rows of a PART
+are the bytes of the whole payload: room for it is made once, and the parts are read into it.
 """
 
 from __future__ import annotations
 
-import socket
 import struct
-from collections import deque
-from collections.abc import Iterator, Sequence
-from enum import IntEnum
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
 
 from batching.errors import ConnectionLost
 
 HEADER = struct.Struct("<IBBHIHQddIIIII")
 LENGTH_BYTES = 4
-PART_BYTES = 256 * 1024
-RECEIVE_BYTES = 256 * 1024
+# Larger payloads travel in parts.
+WHOLE_BYTES = 64 * 1024
+PART_BYTES = 1024 * 1024
 # A part and the largest layout fit; anything longer is not one of our frames.
 FRAME_BYTES_MAX = HEADER.size + 65535 + PART_BYTES
-# One write: small frames are joined up to this size, so that a batch of answers is one system call.
-WRITE_BYTES = 256 * 1024
-# What one end leaves unfinished at a time, unless one payload alone is larger; and what the other end bears.
-TURNS_BYTES = 256 * 1024 * 1024
-PARTS_BYTES_MAX = 2 * TURNS_BYTES
+_ANSWERED = struct.Struct("<QII")
+ANSWERED_BYTES = _ANSWERED.size
+
+Payload = bytes | memoryview
+"""A tensor's bytes; a large one's are a view of where they lie already."""
 
 
-class Kind(IntEnum):
-    """What a frame says. ITEM and CANCEL go to the worker, PART goes both ways, the others come back."""
+class Kind:
+    """What a frame says. ITEM and CANCEL go to the worker, PART goes both ways, the others come back.
 
-    ITEM = 1
-    ANSWER = 2
-    FAILED = 3
-    CANCEL = 4
-    PART = 5
-    STARTED = 6
+    Plain numbers: an enumeration's members take longer to look up than the rest of a comparison.
+    """
+
+    ITEM: Final = 1
+    ANSWER: Final = 2
+    FAILED: Final = 3
+    CANCEL: Final = 4
+    PART: Final = 5
+    STARTED: Final = 6
+    ANSWERS: Final = 7
 
 
-_KIND_MAX = int(Kind.STARTED)
-_WITH_PARTS = (int(Kind.ITEM), int(Kind.ANSWER))
+_KIND_MAX = Kind.ANSWERS
 # The lowest bit of an item's code: it must not share a batch, as a suspect in a worker's death.
 ALONE = 1
 # The other seven: 1 goes first, then 2 …; what says 0 comes after all that say something.
@@ -61,12 +65,14 @@ PRIORITY_MAX = 127
 
 
 class Frame(NamedTuple):
-    """One frame as it stands in the header's order; `payload` is whole even if it travelled in parts."""
+    """One frame as its header stands, its layout, and its payload, whole even if it travelled in parts."""
 
+    length: int
     kind: int
     code: int
     model: int
     rows: int
+    layout_bytes: int
     id: int
     arrived: float
     deadline: float
@@ -76,7 +82,7 @@ class Frame(NamedTuple):
     batch: int
     wait_us: int
     layout: bytes
-    payload: bytes
+    payload: Payload
 
 
 def pack(
@@ -86,87 +92,37 @@ def pack(
     code: int = 0,
     model: int = 0,
     rows: int = 0,
-    arrived: float = 0.0,
-    deadline: float = 0.0,
     queue_us: int = 0,
     compute_us: int = 0,
     batch_rows: int = 0,
     batch: int = 0,
     wait_us: int = 0,
     layout: bytes = b"",
-    payload: bytes = b"",
+    payload: Payload = b"",
 ) -> bytes:
-    """The bytes of one whole frame; a payload above PART_BYTES must go through `Connection.send`."""
-    return (
-        HEADER.pack(
-            HEADER.size - LENGTH_BYTES + len(layout) + len(payload),
-            kind,
-            code,
-            model,
-            rows,
-            len(layout),
-            id,
-            arrived,
-            deadline,
-            queue_us,
-            compute_us,
-            batch_rows,
-            batch,
-            wait_us,
-        )
-        + layout
-        + payload
+    """The bytes of one whole frame; a payload above WHOLE_BYTES must go through `Connection.send_large`."""
+    layout_bytes = len(layout)
+    length = HEADER.size - LENGTH_BYTES + layout_bytes + len(payload)
+    head = HEADER.pack(
+        length, kind, code, model, rows, layout_bytes, id, 0.0, 0.0, queue_us, compute_us, batch_rows, batch, wait_us
     )
+    return head + layout + payload
 
 
-class FrameReader:
-    """Turns bytes, in whatever pieces they come, into frames. Holds at most one unfinished frame and the parts."""
+def pack_item(
+    id: int, code: int, model: int, rows: int, arrived: float, deadline: float, layout: bytes, payload: Payload = b""
+) -> bytes:
+    """As `pack`, for what is sent most."""
+    layout_bytes = len(layout)
+    length = HEADER.size - LENGTH_BYTES + layout_bytes + len(payload)
+    head = HEADER.pack(length, Kind.ITEM, code, model, rows, layout_bytes, id, arrived, deadline, 0, 0, 0, 0, 0)
+    return head + layout + payload
 
-    def __init__(self, parts_bytes_max: int) -> None:
-        self._rest = b""
-        self._parts: dict[int, list[bytes]] = {}
-        self._parts_bytes = 0
-        self._parts_bytes_max = parts_bytes_max
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """All frames that `data` completes, in order. Raises ConnectionLost where it cannot be a frame."""
-        if self._rest:
-            data = self._rest + data
-        frames: list[Frame] = []
-        at, end = 0, len(data)
-        while end - at >= HEADER.size:
-            head = HEADER.unpack_from(data, at)
-            length, kind, layout_bytes = head[0], head[1], head[5]
-            size = LENGTH_BYTES + length
-            if not HEADER.size + layout_bytes <= size <= FRAME_BYTES_MAX or not 0 < kind <= _KIND_MAX:
-                raise ConnectionLost("not a frame")
-            stop = at + size
-            if stop > end:
-                break
-            body = at + HEADER.size
-            layout = data[body : body + layout_bytes]
-            payload = data[body + layout_bytes : stop]
-            at = stop
-            if kind == Kind.PART:
-                self._keep_part(head[6], payload)
-                continue
-            if self._parts and kind in _WITH_PARTS and head[6] in self._parts:
-                parts = self._parts.pop(head[6])
-                self._parts_bytes -= sum(map(len, parts))
-                payload = b"".join((*parts, payload))
-            frames.append(Frame._make((kind, *head[2:5], *head[6:], layout, payload)))
-        self._rest = data[at:]
-        return frames
-
-    def has_part_of(self, id: int) -> bool:
-        """Whether a payload of this id is on its way."""
-        return id in self._parts
-
-    def _keep_part(self, id: int, payload: bytes) -> None:
-        self._parts_bytes += len(payload)
-        if self._parts_bytes > self._parts_bytes_max:
-            raise ConnectionLost("more unfinished parts than allowed")
-        self._parts.setdefault(id, []).append(payload)
+def pack_part(id: int, whole_bytes: int, part_bytes: int) -> bytes:
+    """The header of a part of so many bytes, which follow it."""
+    length = HEADER.size - LENGTH_BYTES + part_bytes
+    return HEADER.pack(length, Kind.PART, 0, 0, whole_bytes, 0, id, 0.0, 0.0, 0, 0, 0, 0, 0)
 
 
 def pack_ids(kind: int, ids: Sequence[int]) -> bytes:
@@ -181,113 +137,108 @@ def ids_of(frame: Frame) -> tuple[int, ...]:
     return struct.unpack(f"<{len(frame.payload) // 8}Q", frame.payload)
 
 
-class Connection:
-    """One end of a non-blocking stream socket: frames in, frames out, everything bounded by its caller.
+def pack_answered(answered: Sequence[tuple[int, int, int]]) -> bytes:
+    """The table of an ANSWERS: (id, rows, queue microseconds) of each item."""
+    return b"".join([_ANSWERED.pack(*one) for one in answered])
 
-    `pending_bytes` is what waits to be written; whoever sends decides what to refuse when it grows.
+
+def answered_of(frame: Frame) -> tuple[list[tuple[int, int, int]], Payload]:
+    """The table of an ANSWERS, and the bytes of its outputs. Raises ConnectionLost where they do not fit."""
+    size = frame.id * _ANSWERED.size
+    if size > len(frame.payload):
+        raise ConnectionLost("answers that end early")
+    return list(_ANSWERED.iter_unpack(frame.payload[:size])), frame.payload[size:]
+
+
+class Whole:
+    """A large payload on its way. `rest` is where the bytes belong that have not come."""
+
+    __slots__ = ("payload", "rest")
+
+    def __init__(self, size: int) -> None:
+        self.payload = self.rest = np.empty(size, np.uint8).data  # unlike a bytearray not filled with zeros first
+
+
+class FrameReader:
+    """Turns bytes, in whatever pieces they come, into frames. Holds at most one unfinished frame and the parts.
+
+    room: where the next bytes belong, in the middle of a part; then they can be read there at once, and `filled` says
+    how many have been. None: whatever comes goes to `feed`.
     """
 
-    def __init__(self, sock: socket.socket, parts_bytes_max: int = PARTS_BYTES_MAX) -> None:
-        sock.setblocking(False)
-        self.socket = sock
-        self.pending_bytes = 0
-        self._reader = FrameReader(parts_bytes_max)
-        self._small: deque[bytes] = deque()
-        self._large: deque[tuple[Iterator[bytes], int]] = deque()
-        self._large_bytes = 0
-        self._later: deque[tuple[Iterator[bytes], int]] = deque()
-        self._unsent: bytes | memoryview = b""
+    def __init__(self, parts_bytes_max: int) -> None:
+        self.room: memoryview | None = None
+        self._rest = b""
+        self._parts: dict[int, Whole] = {}
+        self._parts_bytes = 0
+        self._parts_bytes_max = parts_bytes_max
 
-    def fileno(self) -> int:
-        return self.socket.fileno()
-
-    def close(self) -> None:
-        self.socket.close()
-
-    def receive(self) -> list[Frame]:
-        """All frames that have arrived. Raises ConnectionLost at the end of the stream."""
+    def feed(self, data: bytes) -> list[Frame]:
+        """All frames that `data` completes, in order. Raises ConnectionLost where it cannot be a frame."""
+        at = 0
+        if self.room is not None:
+            at = self._take_part(data, 0)
+        elif self._rest:
+            data = self._rest + data
         frames: list[Frame] = []
-        while True:
-            try:
-                data = self.socket.recv(RECEIVE_BYTES)
-            except BlockingIOError:
-                return frames
-            except OSError as error:
-                raise ConnectionLost(str(error)) from None
-            if not data:
-                if frames:  # what came before the end still counts; the next call meets the end again
-                    return frames
-                raise ConnectionLost("end of stream")
-            frames += self._reader.feed(data)
-            if len(data) < RECEIVE_BYTES:  # saves the call that would only say "nothing more"
-                return frames
+        new, unpack, head_bytes = tuple.__new__, HEADER.unpack_from, HEADER.size
+        last = len(data) - head_bytes
+        while at <= last:
+            head = unpack(data, at)
+            stop = at + LENGTH_BYTES + head[0]
+            kind = head[1]
+            body = at + head_bytes
+            start = body + head[5]
+            if not start <= stop <= at + FRAME_BYTES_MAX or not 0 < kind <= _KIND_MAX:
+                raise ConnectionLost("not a frame")
+            if kind == Kind.PART:
+                self._begin_part(head[6], head[4], stop - start)
+                at = self._take_part(data, start)
+                continue
+            if stop > len(data):
+                break
+            at = stop
+            payload: Payload = data[start:stop]
+            if self._parts and head[6] in self._parts and kind in (Kind.ITEM, Kind.ANSWER):
+                payload = self._whole(head[6], len(payload))
+            frames.append(new(Frame, (*head, data[body:start], payload)))
+        self._rest = data[at:]
+        return frames
+
+    def filled(self, size: int) -> None:
+        """So many bytes have been read into `room`."""
+        if self.room is not None:
+            self.room = self.room[size:] if size < len(self.room) else None
 
     def has_part_of(self, id: int) -> bool:
-        """Whether the other end is still sending the payload of this id."""
-        return self._reader.has_part_of(id)
+        """Whether a payload of this id is on its way."""
+        return id in self._parts
 
-    def send(self, frame: bytes) -> None:
-        """Queue one whole small frame, made by `pack`."""
-        self._small.append(frame)
-        self.pending_bytes += len(frame)
+    def _begin_part(self, id: int, whole_bytes: int, size: int) -> None:
+        whole = self._parts.get(id)
+        if whole is None:
+            self._parts_bytes += whole_bytes
+            if self._parts_bytes > self._parts_bytes_max:
+                raise ConnectionLost("more unfinished parts than allowed")
+            whole = self._parts[id] = Whole(whole_bytes)
+        if size > len(whole.rest):
+            raise ConnectionLost("more parts than announced")
+        if size:
+            self.room, whole.rest = whole.rest[:size], whole.rest[size:]
 
-    def send_large(self, id: int, frame: bytes, payload: bytes) -> None:
-        """Queue `frame` (packed without payload) after a payload of any size, which travels in parts."""
-        parts = -(-len(payload) // PART_BYTES)
-        self._later.append((_in_parts(id, frame, memoryview(payload)), len(payload)))
-        self.pending_bytes += parts * HEADER.size + len(payload) + len(frame)
+    def _take_part(self, data: bytes, at: int) -> int:
+        """What of a part has come together with other bytes; where the next frame begins."""
+        room = self.room
+        if room is None:
+            return at
+        size = min(len(data) - at, len(room))
+        room[:size] = data[at : at + size]
+        self.filled(size)
+        return at + size
 
-    def send_payload(self, kind: int, id: int, payload: bytes, **fields: Any) -> None:
-        """Queue a frame of `kind` with a payload of any size; `fields` are pack's."""
-        if len(payload) <= PART_BYTES:
-            self.send(pack(kind, id, payload=payload, **fields))
-        else:
-            self.send_large(id, pack(kind, id, **fields), payload)
-
-    @property
-    def wants_write(self) -> bool:
-        return self.pending_bytes > 0
-
-    def flush(self) -> None:
-        """Write as much as the socket takes. Raises ConnectionLost when the other end is gone."""
-        while self.pending_bytes:
-            chunk = self._unsent = self._unsent or self._next_chunk()
-            try:
-                sent = self.socket.send(chunk)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                raise ConnectionLost(str(error)) from None
-            self.pending_bytes -= sent
-            self._unsent = memoryview(chunk)[sent:] if sent < len(chunk) else b""
-
-    def _next_chunk(self) -> bytes | memoryview:
-        """Small frames first and joined, then one part of a large frame."""
-        if self._small:
-            if len(self._small) == 1:
-                return self._small.popleft()
-            batch, size = [], 0
-            while self._small and size < WRITE_BYTES:
-                batch.append(self._small.popleft())
-                size += len(batch[-1])
-            return b"".join(batch)
-        while True:
-            # The large frames take turns, as many as the other end may have unfinished at once.
-            while self._later and (not self._large or self._large_bytes + self._later[0][1] <= TURNS_BYTES):
-                self._large.append(self._later.popleft())
-                self._large_bytes += self._large[-1][1]
-            parts, size = self._large[0]
-            part = next(parts, None)
-            if part is not None:
-                self._large.rotate(-1)
-                return part
-            self._large.popleft()
-            self._large_bytes -= size
-
-
-def _in_parts(id: int, frame: bytes, payload: memoryview) -> Iterator[bytes]:
-    for start in range(0, len(payload), PART_BYTES):
-        part = payload[start : start + PART_BYTES]
-        length = HEADER.size - LENGTH_BYTES + len(part)
-        yield b"".join((HEADER.pack(length, Kind.PART, 0, 0, 0, 0, id, 0.0, 0.0, 0, 0, 0, 0, 0), part))
-    yield frame
+    def _whole(self, id: int, more_bytes: int) -> memoryview:
+        whole = self._parts.pop(id)
+        self._parts_bytes -= len(whole.payload)
+        if whole.rest or more_bytes:
+            raise ConnectionLost("other parts than announced")
+        return whole.payload

@@ -17,15 +17,17 @@ from collections.abc import Callable, Sequence
 
 from batching.batch import Batch, Canary, Served
 from batching.computing import ComputingThread
+from batching.connection import Connection
 from batching.control import ControlChannel
 from batching.counters import Counters, Slot
 from batching.errors import ConnectionLost, Failure, QueueFull
 from batching.life import exit_with_parent
 from batching.loader import batch_limit_s, load_all
 from batching.queue import Item
+from batching.replies import UNSENT_BYTES_MAX, Link, Replies, microseconds
 from batching.schedule import Schedule
 from batching.slices import Slice, Whole
-from batching.transport import ALONE, Connection, Frame, Kind, pack, pack_ids
+from batching.transport import ALONE, Frame, Kind, Payload
 from batching.vitals import Vitals
 
 log = logging.getLogger("inference.worker")
@@ -36,10 +38,6 @@ QUICK_S = 0.002
 HEARTBEAT_S = 0.25
 # A worker that nobody has asked anything for so long asks itself: a row of its own, to know that the models answer.
 CANARY_S = 10.0
-# A front that has not taken so many bytes of answers is read no further: it may only be slow, or stopped for a while.
-UNSENT_BYTES_MAX = 256 * 1024 * 1024
-# What it had queued by then is still computed, but an answer that finds so much unsent is given up, as in a full queue.
-UNSENT_BYTES_LIMIT = 4 * UNSENT_BYTES_MAX
 
 
 class Worker:
@@ -55,7 +53,7 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ, self._on_control)
         self._links: set[Link] = set()
-        self._to_flush: set[Link] = set()
+        self._replies = Replies()
         self._schedule = Schedule()
         self._busy_until: float | None = None  # when the job in the thread is expected to end
         self._next_at = 0.0  # when the schedule wants to be asked again, unless more arrives
@@ -87,11 +85,11 @@ class Worker:
             self._start_next()
         else:
             for dropped in self._schedule.expire(time.monotonic()):
-                self._fail(dropped.line.owner, dropped.item, dropped.failure)
+                self._replies.fail(dropped.line.owner, dropped.item, dropped.failure)
         self.vitals.oldest(self._schedule.oldest_arrival())
-        for link in self._to_flush:
-            self._flush(link)
-        self._to_flush.clear()
+        links = self._replies.links
+        while links:
+            self._flush(links.pop())
 
     def _idle(self) -> bool:
         unsent = any(link.connection.pending_bytes for link in self._links)
@@ -108,7 +106,7 @@ class Worker:
         work = self._schedule.next(now)
         self._next_at = work.until
         for dropped in work.dropped:
-            self._fail(dropped.line.owner, dropped.item, dropped.failure)
+            self._replies.fail(dropped.line.owner, dropped.item, dropped.failure)
         if work.line is None:
             if now >= self._next_canary:
                 self._start_canary(now)
@@ -121,22 +119,14 @@ class Worker:
         expected_s = work.line.cost.expected_s(batch.run_rows)
         alone = work.items[0].alone
         if alone or expected_s >= QUICK_S:
-            self._tell_started(work.items)
+            for link in self._replies.started(work.items):
+                self._flush(link)
         if expected_s < QUICK_S:
             batch.run()
             self._answer(batch)
         else:
             self._busy_until = now + expected_s
             self._thread.start(batch)
-
-    def _tell_started(self, items: Sequence[Item]) -> None:
-        """Should this process die of them, their fronts know which it was; after the call it would be too late."""
-        by_link: dict[Link, list[int]] = {}
-        for item in items:
-            by_link.setdefault(item.sender, []).append(item.id)
-        for link, ids in by_link.items():
-            link.connection.send(pack_ids(Kind.STARTED, ids))
-            self._flush(link)
 
     def _start_canary(self, now: float) -> None:
         self._next_canary = now + CANARY_S
@@ -183,22 +173,25 @@ class Worker:
         one.batch_rows.observe(rows)
         one.compute.observe(batch.compute_s)
         one.waiting.set(sum(other.line.queue.rows for other in one.namesakes))
-        wait_us = _microseconds(self._schedule.wait_s(one.line, now, None))
-        for item, outcome in zip(batch.items, batch.outcomes, strict=True):
-            queued_s = batch.started - item.arrived
-            one.queued.observe(queued_s)
+        wait_us = microseconds(self._schedule.wait_s(one.line, now, None))
+        items, started = batch.items, batch.started
+        one.queued.observe_all([started - item.arrived for item in items])
+        if batch.outputs is not None and Slice not in map(type, items):
+            self._replies.answer_all(batch, batch.outputs, wait_us)
+            return
+        for item, outcome in zip(items, batch.divide(), strict=True):
             if isinstance(outcome, Failure):
-                self._fail(one, item, outcome)
+                self._replies.fail(one, item, outcome)
             elif isinstance(item, Slice):
                 self._gather(batch, item, outcome, wait_us)
             else:
-                self._send_answer(batch, item, outcome, item.rows, queued_s, batch.compute_s, wait_us)
+                self._replies.answer(batch, item, outcome, item.rows, started - item.arrived, batch.compute_s, wait_us)
 
-    def _gather(self, batch: Batch, item: Slice, outcome: tuple[bytes, bytes], wait_us: int) -> None:
+    def _gather(self, batch: Batch, item: Slice, outcome: tuple[bytes, Payload], wait_us: int) -> None:
         """One slice of a large item is done: the next goes in, or the whole is answered."""
         whole = item.whole
         if item.sender.large.get(item.id) is not whole:
-            self._fail(batch.served, item, Failure.CANCELLED)
+            self._replies.fail(batch.served, item, Failure.CANCELLED)
             return
         whole.add(item.rows, outcome, batch.started - item.arrived, batch.compute_s)
         following = whole.next()
@@ -208,47 +201,9 @@ class Worker:
         del item.sender.large[item.id]
         joined = whole.outcome()
         if isinstance(joined, Failure):
-            self._fail(batch.served, item, joined)
+            self._replies.fail(batch.served, item, joined)
         else:
-            self._send_answer(batch, item, joined, whole.rows, whole.queued_s, whole.compute_s, wait_us)
-
-    def _send_answer(
-        self,
-        batch: Batch,
-        item: Item,
-        outcome: tuple[bytes, bytes],
-        rows: int,
-        queued_s: float,
-        compute_s: float,
-        wait_us: int,
-    ) -> None:
-        layout, payload = outcome
-        link: Link = item.sender
-        if link.connection.pending_bytes > UNSENT_BYTES_LIMIT:
-            self._fail(batch.served, item, Failure.QUEUE_FULL)
-            return
-        link.connection.send_payload(
-            Kind.ANSWER,
-            item.id,
-            payload,
-            model=batch.served.index,
-            rows=rows,
-            queue_us=_microseconds(queued_s),
-            compute_us=_microseconds(compute_s),
-            batch_rows=batch.rows,
-            batch=batch.number,
-            wait_us=wait_us,
-            layout=layout,
-        )
-        self._to_flush.add(link)
-
-    def _fail(self, one: Served, item: Item, code: Failure, wait_s: float = 0.0) -> None:
-        one.failed[code].add(1)
-        item.sender.large.pop(item.id, None)
-        item.sender.connection.send(
-            pack(Kind.FAILED, item.id, code=code, model=one.index, wait_us=_microseconds(wait_s))
-        )
-        self._to_flush.add(item.sender)
+            self._replies.answer(batch, item, joined, whole.rows, whole.queued_s, whole.compute_s, wait_us)
 
     def _on_control(self, _events: int) -> None:
         try:
@@ -268,7 +223,7 @@ class Worker:
     def _handler(self, link: Link) -> Callable[[int], None]:
         def handle(events: int) -> None:
             if events & selectors.EVENT_WRITE:
-                self._to_flush.add(link)
+                self._replies.links.add(link)
             if events & selectors.EVENT_READ:
                 self._read(link)
 
@@ -284,9 +239,10 @@ class Worker:
         now = time.monotonic()
         self._next_at = 0.0
         for frame in frames:
-            if frame.kind == Kind.ITEM:
+            kind = frame.kind
+            if kind == Kind.ITEM:
                 self._take_in(link, frame, now)
-            elif frame.kind == Kind.CANCEL:
+            elif kind == Kind.CANCEL:
                 cancelled.add(frame.id)
         if cancelled:  # together: when a long queue expires, thousands come at once
             # A large item is overtaken by its own withdrawal: it will be known when its last part comes.
@@ -296,13 +252,12 @@ class Worker:
                 link.large.pop(id, None)
             for one in self.served:
                 for item in one.line.queue.withdraw(link, cancelled):
-                    self._fail(one, item, Failure.CANCELLED)
+                    self._replies.fail(one, item, Failure.CANCELLED)
 
     def _take_in(self, link: Link, frame: Frame, now: float) -> None:
         one = self._by_index.get(frame.model)
         if one is None:
-            link.connection.send(pack(Kind.FAILED, frame.id, code=Failure.UNKNOWN_MODEL))
-            self._to_flush.add(link)
+            self._replies.reject(link, frame.id)
             return
         item = Item(
             link, frame.id, frame.rows, frame.layout, frame.payload, frame.arrived, frame.deadline,
@@ -310,20 +265,20 @@ class Worker:
         )  # fmt: skip
         if link.withdrawn and frame.id in link.withdrawn:
             link.withdrawn.discard(frame.id)
-            self._fail(one, item, Failure.CANCELLED)
+            self._replies.fail(one, item, Failure.CANCELLED)
             return
         if item.rows > one.line.best:
             try:
                 whole = Whole(item, one.line.best)
             except (ValueError, IndexError):  # not the bytes that its layout speaks of
-                self._fail(one, item, Failure.MODEL_ERROR)
+                self._replies.fail(one, item, Failure.MODEL_ERROR)
                 return
             link.large[item.id] = whole
             item = whole.first()
         try:
             self._schedule.offer(one.line, item, now, self._busy_until, frame.rows)
         except QueueFull as error:
-            self._fail(one, item, Failure.QUEUE_FULL, error.wait_s)
+            self._replies.fail(one, item, Failure.QUEUE_FULL, error.wait_s)
 
     def _flush(self, link: Link) -> None:
         if link not in self._links:
@@ -349,25 +304,6 @@ class Worker:
             link.connection.close()
         for one in self.served:
             one.failed[Failure.CANCELLED].add(len(one.line.queue.withdraw(link)))
-
-
-class Link:
-    """A front's connection, and what we wait for on it.
-
-    withdrawn: items that were before they had come whole. large: those that go through in slices.
-    """
-
-    __slots__ = ("connection", "events", "large", "withdrawn")
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.events = selectors.EVENT_READ
-        self.withdrawn: set[int] = set()
-        self.large: dict[int, Whole] = {}
-
-
-def _microseconds(seconds: float) -> int:
-    return min(max(int(seconds * 1e6), 0), 0xFFFFFFFF)
 
 
 def main(control_fd: int) -> None:

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import numpy as np
+
 from batching import arrays
 from batching.blocking import SelectorLoop
 from batching.client import Client, Outcome, Target, Ticket
+from batching.connection import Connection
 from batching.control import ControlChannel
 from batching.counters import Counters
 from batching.errors import ConnectionLost, Failure
-from batching.transport import Connection, Frame, Kind, pack, pack_ids
+from batching.transport import Frame, Kind, pack, pack_answered, pack_ids
 from tests.batching.direct import column
 
 TARGET = Target("default", 1, 0)
@@ -43,6 +46,15 @@ class FakeWorker:
         tensors = arrays.decode(arrays.layout_of(frame.layout), frame.payload, frame.rows)
         layout, payload = arrays.encode([tensor * 2 for tensor in tensors])
         self.say(pack(Kind.ANSWER, id, rows=frame.rows, batch_rows=7, queue_us=5, layout=layout, payload=payload))
+
+    def answer_together(self, *ids: int) -> None:
+        """As `answer`, of all of them in one frame; their rows are of one tensor."""
+        frames = [self.items[id] for id in ids]
+        tensors = [arrays.decode(arrays.layout_of(one.layout), one.payload, one.rows)[0] for one in frames]
+        layout, payload = arrays.encode([np.concatenate(tensors) * 2])
+        table = pack_answered([(one.id, one.rows, 5) for one in frames])
+        rows = sum(one.rows for one in frames)
+        self.say(pack(Kind.ANSWERS, len(ids), rows=rows, batch_rows=7, layout=layout, payload=table + payload))
 
     def start(self, *ids: int) -> None:
         """Say that these go into a batch."""

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from batching import arrays
+from batching.connection import Connection
 from batching.control import ControlChannel
 from batching.counters import Counters
 from batching.errors import ConnectionLost, Failure
 from batching.loader import SIGNATURES_MAX
-from batching.transport import PART_BYTES, Connection, Frame, Kind, ids_of, pack
+from batching.transport import WHOLE_BYTES, Frame, Kind, answered_of, ids_of, pack, pack_item
 from batching.vitals import Seen
 from inference_server import Settings
 from tests.harness import ROOT, SOON_S, TUNING, wait_until
@@ -29,6 +30,17 @@ from tests.harness import ROOT, SOON_S, TUNING, wait_until
 QUICK: dict[str, Any] = {"cost": 1e-5}
 SLOW: dict[str, Any] = {"cost": 0.01}
 both_ways = pytest.mark.parametrize("cost", [QUICK, SLOW], ids=["in the loop", "in the thread"])
+
+
+def each_answer(frame: Frame) -> Iterator[Frame]:
+    """The answers that came together, as if each had come by itself."""
+    answered, payload = answered_of(frame)
+    outputs = arrays.decode(arrays.layout_of(frame.layout), payload, frame.rows)
+    start = 0
+    for id, rows, queue_us in answered:
+        _, own = arrays.encode([output[start : start + rows] for output in outputs])
+        yield frame._replace(kind=Kind.ANSWER, id=id, rows=rows, queue_us=queue_us, payload=own)
+        start += rows
 
 
 class Peer:
@@ -58,17 +70,16 @@ class Peer:
         """One item, to be written by `flush`."""
         layout, payload = arrays.encode(tensors)
         now = time.monotonic()
-        whole = len(payload) <= PART_BYTES
-        frame = pack(
-            Kind.ITEM,
+        whole = len(payload) <= WHOLE_BYTES
+        frame = pack_item(
             id,
-            code=code,
-            model=model * SIGNATURES_MAX,
-            rows=len(tensors[0]),
-            arrived=now - age_s,
-            deadline=now + timeout_s,
-            layout=layout,
-            payload=payload if whole else b"",
+            code,
+            model * SIGNATURES_MAX,
+            len(tensors[0]),
+            now - age_s,
+            now + timeout_s,
+            layout,
+            payload if whole else b"",
         )
         if whole:
             self.connection.send(frame)
@@ -93,6 +104,8 @@ class Peer:
         for frame in self.connection.receive():
             if frame.kind == Kind.STARTED:
                 self.started.append(ids_of(frame))
+            elif frame.kind == Kind.ANSWERS:
+                self.answers.update((answer.id, answer) for answer in each_answer(frame))
             else:
                 self.answers[frame.id] = frame
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batching import arrays
+from batching.transport import WHOLE_BYTES, Payload
 
 DTYPES = st.sampled_from([*arrays.DTYPES, "string"])
 SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
@@ -45,7 +46,7 @@ def same(left: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> bool:
     )
 
 
-def decode(layout: bytes, payload: bytes, rows: int) -> list[np.ndarray]:
+def decode(layout: bytes, payload: Payload, rows: int) -> list[np.ndarray]:
     return arrays.decode(arrays.layout_of(layout), payload, rows)
 
 
@@ -85,7 +86,7 @@ def test_bytes_that_do_not_fit_are_refused_with_a_value_error(
     layout, payload = arrays.encode(random_arrays(signature, rows, np.random.default_rng(0)))
     length = data.draw(st.integers(0, len(payload) + 3).filter(lambda length: length != len(payload)))
     with pytest.raises(ValueError):  # noqa: PT011 - numpy's words or ours
-        decode(layout, (payload + b"\1\1\1")[:length], rows)
+        decode(layout, (bytes(payload) + b"\1\1\1")[:length], rows)
 
 
 def test_strings_of_other_rows_are_refused() -> None:
@@ -135,3 +136,14 @@ def test_codes_of_dtypes_never_move() -> None:
         *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
         *("float16", "float32", "float64"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bool", "float16"])
+def test_a_large_tensor_is_neither_copied_when_it_is_sent_nor_when_it_is_a_batch(dtype: str) -> None:
+    array = np.ones((2, WHOLE_BYTES), dtype)
+    layout, payload = arrays.encode([array])
+    (joined,) = arrays.join(arrays.layout_of(layout), [payload], [2])
+    assert np.shares_memory(joined, array)
+    assert same([joined], [array])
+    _, halves = arrays.split([array], [1, 1])
+    assert all(np.shares_memory(decode(layout, half, 1)[0], array) for half in halves)

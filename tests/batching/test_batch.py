@@ -40,7 +40,7 @@ def results(batch: Batch) -> list[float | Failure]:
     """What came of each item: the only number of its answer, or why it failed."""
     return [
         outcome if isinstance(outcome, Failure) else float(np.frombuffer(outcome[1], np.float32)[0])
-        for outcome in batch.outcomes
+        for outcome in batch.divide()
     ]
 
 

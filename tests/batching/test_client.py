@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import time
+import weakref
+
 import numpy as np
 import pytest
 
-from batching.client import Answer, Target
+from batching import arrays
+from batching.client import Answer, Outcome, Target
 from batching.errors import Cancelled, DeadlineExceeded, Failure, ItemFailed, NoWorker, QueueFull
-from batching.transport import PART_BYTES
+from batching.transport import PART_BYTES, Kind, pack, pack_answered
 from tests.batching.desk import FAR, TARGET, Desk
 from tests.batching.direct import column
 from tests.harness import SOON_S, values, wait_until
@@ -31,6 +36,58 @@ def test_outcomes_come_together_and_in_order_whatever_the_order_of_the_answers(d
     assert failed.reason == "model_error"
     assert values(answered) == [4.0, 6.0]
     assert desk.client.in_flight == 0
+
+
+def test_answers_that_come_together_go_to_whoever_asked(desk: Desk) -> None:
+    desk.publish(1)
+    for rows in ([1], [2, 3], [4]):
+        tensor = column(*rows)
+        desk.client.submit(TARGET, [(len(rows), [tensor])], FAR, desk.outcomes.append)
+    late = desk.submit(5, deadline=time.monotonic() + 0.001)
+    wait_until(lambda: desk.client.expire(time.monotonic()) == FAR, SOON_S, "the last is too late")
+    desk.workers[1].answer_together(*desk.workers[1].items)
+    desk.turn()
+    (given_up,), *answered = desk.outcomes
+    assert isinstance(given_up, DeadlineExceeded)
+    assert late.first not in desk.client._in_flight
+    assert [values(outcomes) for outcomes in answered] == [[2.0], [4.0, 6.0], [8.0]]
+    assert desk.client.in_flight == 0
+
+
+def test_answers_whose_bytes_do_not_fit_fail_all_of_them(desk: Desk) -> None:
+    desk.publish(1)
+    desk.submit(1, 2)
+    ids = list(desk.workers[1].items)
+    layout, _ = arrays.encode([column(1)])
+    table = pack_answered([(id, 1, 0) for id in ids])
+    desk.workers[1].say(pack(Kind.ANSWERS, 2, rows=2, layout=layout, payload=table + b"short"))
+    desk.turn()
+    assert [str(outcome) for outcome in desk.outcomes[0]] == ["bad_output", "bad_output"]
+
+
+def test_what_was_asked_and_answered_needs_no_garbage_collector(desk: Desk) -> None:
+    class Caller:
+        def __init__(self) -> None:
+            self.outcomes: list[Outcome] = []
+            self.ticket = desk.client.submit(TARGET, [(1, [column(1)])], FAR, self.hear)
+
+        def hear(self, outcomes: list[Outcome]) -> None:
+            self.outcomes = outcomes
+
+    desk.publish(1)
+    gc.collect()
+    gc.disable()
+    try:
+        caller = Caller()
+        desk.turn()
+        desk.workers[1].answer(*desk.workers[1].items)
+        desk.turn()
+        assert values(caller.outcomes) == [2.0]
+        forgotten = weakref.ref(caller)
+        del caller
+        assert forgotten() is None
+    finally:
+        gc.enable()
 
 
 def test_an_answer_brings_its_timings(desk: Desk) -> None:

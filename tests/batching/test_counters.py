@@ -72,6 +72,17 @@ def test_a_sum_of_seconds_is_right_to_half_a_microsecond_each(shared: Counters) 
     assert shared.read()[m1(SECONDS)][0] == pytest.approx(sum(values), abs=1000 * 0.5e-6)
 
 
+@pytest.mark.parametrize("rows", [(3,), (3, 4, 3), (1, 2, 3, 1024, 5000)], ids=["one", "one bucket", "several"])
+def test_values_observed_at_once_count_as_if_observed_one_by_one(shared: Counters, rows: Sequence[float]) -> None:
+    one_by_one = shared.slot(1).histogram(SIZES, **M1)
+    at_once = shared.slot(1).histogram(SIZES, model="m", version="2")
+    for value in rows:
+        one_by_one.observe(value)
+    at_once.observe_all(list(rows))
+    read = shared.read()
+    assert read[SIZES, ("m", "2")] == read[m1(SIZES)]
+
+
 def test_a_gauge_is_the_sum_over_living_processes(shared: Counters) -> None:
     gauges = [attached(shared).slot(index).gauge("inference_in_flight") for index in (1, 2)]
     gauges[0].set(7)

@@ -6,6 +6,8 @@ from itertools import count
 from math import inf
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batching.cost import Cost
 from batching.errors import Failure, QueueFull
@@ -30,6 +32,20 @@ def offered(schedule: Schedule, one: Line, *items: Item, now: float = 0.0) -> li
     for each in items:
         schedule.offer(one, each, now, None)
     return list(items)
+
+
+@given(
+    st.dictionaries(st.sampled_from([1, 2, 4, 8, 16, 32]), st.floats(1e-4, 1.0)),
+    st.lists(st.tuples(st.integers(1, 40), st.floats(1e-4, 1.0)), max_size=40),
+    st.integers(1, 200),
+)
+def test_what_is_reckoned_quickly_is_never_less_than_the_wait(
+    measured: dict[int, float], batches: list[tuple[int, float]], rows: int
+) -> None:
+    schedule, one = Schedule(), Line("a model", ModelQueue(1000, 100_000), Cost(measured, 32))
+    for size, seconds in batches:
+        schedule.ran(one, size, seconds)
+    assert one.most_s(rows) >= one.expected_s(rows) * (1 - 1e-9)
 
 
 def test_a_lone_item_runs_at_once() -> None:

@@ -27,6 +27,20 @@ def test_each_item_gets_its_own_answer(cost: dict[str, Any]) -> None:
         assert [peers[id % 2].values(id) for id in range(200)] == [[2.0 * id] for id in range(200)]
 
 
+def test_a_batch_of_several_fronts_and_sizes_is_answered_to_each(a_gate: Gate) -> None:
+    with worker(a_gate.model()) as process:
+        peers = [process.link(), process.link()]
+        peers[0].send(0, column(0))
+        held = a_gate.next_call()
+        for id in range(1, 9):
+            peers[id % 2].send(id, column(*range(id)))
+        held.let_go()
+        a_gate.next_call().let_go()
+        for id in range(1, 9):
+            assert peers[id % 2].values(id) == [2.0 * value for value in range(id)]
+        assert {frame.batch_rows for peer in peers for id, frame in peer.answers.items() if id} == {36}
+
+
 def test_quick_batches_run_in_the_loop_and_slow_ones_in_the_thread() -> None:
     with worker(
         {"name": "quick", "kind": "main_thread", **QUICK}, {"name": "slow", "kind": "main_thread", **SLOW}
