@@ -52,6 +52,7 @@ class Loaded:
             "index": usual.index,
             "description": usual.model.description,
             "costs": usual.costs,
+            "calibration": usual.model.calibration,
             "signatures": [
                 {"name": name, "index": one.index, "description": one.model.description, "costs": one.costs}
                 for name, one in self.others.items()
@@ -61,7 +62,8 @@ class Loaded:
 
 def load_all(hello: dict[str, Any]) -> tuple[list[Loaded], list[dict[str, str]]]:
     """(what can be served, what cannot and why). One bad model never keeps the others from serving."""
-    options = hello["options"]
+    # What suits one model may not suit another beside it: each load knows of all.
+    options = {**hello["options"], "together": hello["models"]}
     module, function = hello["loader"].split(":")
     load = getattr(importlib.import_module(module), function)
     loaded: list[Loaded] = []

@@ -23,6 +23,10 @@ def run(arguments: Sequence[str], version: str, server: Callable[..., Any]) -> i
         from commands import reload
 
         return reload.main(arguments[1:])
+    if arguments[:1] == ["check"]:
+        from commands import check
+
+        return check.main(arguments[1:])
     verb, settings = parse(arguments, version)
     from commands.serve import serve, serve_workers
 
@@ -35,6 +39,7 @@ def parse(arguments: Sequence[str], version: str) -> tuple[str, Settings]:
         prog="inference_server.py",
         description="Serve Keras and TensorFlow models over HTTP: inference_server.py [PATH], "
         "or run workers alone for another WSGI server: inference_server.py worker --socket PATH [MODEL]. "
+        "Whether a model can be served, and how fast: inference_server.py check --help. "
         "The prediction log from the outside: inference_server.py log --help. "
         "Have a running server take up changed models: inference_server.py reload --help.",
         epilog="Each option is also an environment variable: --batch-max-size is BATCH_MAX_SIZE. "

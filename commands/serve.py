@@ -27,6 +27,7 @@ from commands.rehearsing import Rehearsing
 from commands.spool import folder_of, owned_spool, spool_plan
 from front.security import Guard, complaints
 from front.settings import SECRETS, Settings
+from front.sizing import fronts_of
 from models.errors import LoadError
 from models.repository import at
 from models.versions import parse_policy
@@ -88,7 +89,7 @@ def _plan(settings: Settings, first: Wanted, planner: Planner | Rehearsing) -> P
         rollback_s=settings.rollback_s,
         options=told,
         front_settings=told,
-        fronts=settings.fronts,
+        fronts=fronts_of(settings),
         workers=settings.workers,
         standby=settings.standby,
         worker_memory_mb=settings.worker_memory_mb,

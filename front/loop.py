@@ -27,6 +27,7 @@ from front.halves import Exchange, Response
 from front.patience import LOOK_S
 from front.poller import Poller
 from front.settings import Settings
+from front.sizing import decode_threads_of
 from front.watched import Serving, Watched
 
 # A longer answer is compressed in the pool: at some 100 MB/s this is 0.3 ms of the loop's time.
@@ -55,10 +56,11 @@ class Front:
         self._watched: set[Handle] = set()
         self._serving = Serving()
         self._soon: deque[Callable[[], None]] = deque()
-        self._pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        threads = decode_threads_of(settings)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         # All of its threads now, not one after the other as large bodies come: what a front holds stays the same.
-        together = threading.Barrier(settings.decode_threads)
-        for _ in range(settings.decode_threads):
+        together = threading.Barrier(threads)
+        for _ in range(threads):
             self._pool.submit(together.wait)
         self._heavy = 0
         self._heavy_max = heavy_max

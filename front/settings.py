@@ -53,7 +53,9 @@ class Settings:
     allow_h5: bool = _setting(False, "also load .h5 files", "the format is older and less safe than .keras")
     host: str = _setting("127.0.0.1", "the address to listen on", "nobody else's machine, unless you say so")
     port: int = _setting(8080, "the port to listen on; 0 takes a free one and prints it")
-    fronts: int = _setting(2, "HTTP processes", "a request costs a front 4 times what it costs a small model's worker")
+    fronts: int | None = _setting(
+        None, "HTTP processes, or auto", "unset: auto, half of the cores, at least 1 and at most 4 for each worker"
+    )
     workers: int = _setting(1, "processes with the models", "TensorFlow uses all cores already; each costs its memory")
     batch_max_size: int = _setting(64, "rows in one batch at the most", "fewer where warm-up shows that fewer pay")
     batch_max_wait_ms: float = _setting(
@@ -116,8 +118,15 @@ class Settings:
     )
     queue_rows: int = _setting(8192, "rows that may wait for one model", "seconds of work, not minutes")
     queue_bytes: int = _setting(256 * 1024 * 1024, "bytes that may wait for one model")
-    decode_threads: int = _setting(2, "threads in each front for pictures and large bodies", "Pillow uses a core each")
+    decode_threads: int | None = _setting(
+        None,
+        "threads in each front for pictures and large bodies, or auto",
+        "unset: auto, a front's share of the cores, from 2 to 8",
+    )
     intra_op_threads: int | None = _setting(None, "TensorFlow's threads in one operation", "unset: TensorFlow's choice")
+    calibration_dir: str | None = _setting(
+        None, "where `check --calibrate` keeps what it has measured", "unset: .cache/calibration beside the server"
+    )
     warm_up_budget_s: float = _setting(5.0, "seconds of measuring batch sizes at start, for each model")
     drain_timeout_s: float = _setting(30.0, "how long a stopping server waits for requests in flight")
     worker_socket: str | None = _setting(None, "where `worker` listens and wsgi() connects to", "a path of your choice")
@@ -178,7 +187,8 @@ class Settings:
         for name in ("fronts", "workers", "batch_max_size", "predict_timeout_ms", "max_body_bytes", "max_json_bytes",
                      "max_image_pixels", "queue_rows", "queue_bytes", "decode_threads", "drain_timeout_s",
                      "prediction_log_value_bytes", "prediction_log_max_bytes"):  # fmt: skip
-            if getattr(self, name) <= 0:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
                 raise ValueError(f"{name.upper()} must be above 0")
         if self.batch_max_wait_ms < 0 or not 0 <= self.port <= 65535:
             raise ValueError("BATCH_MAX_WAIT_MS must not be negative, and PORT must be from 0 to 65535")
@@ -194,6 +204,8 @@ class Settings:
         return self
 
 
+# Numbers that front.sizing reckons where nothing, or auto, is said.
+AUTOMATIC = ("fronts", "decode_threads")
 SECRETS = frozenset(one.name for one in fields(Settings) if one.metadata["secret"])
 
 
@@ -206,6 +218,8 @@ def parse_setting(one: Field[Any], text: str) -> Any:
         return text.lower() in ("1", "true", "yes")
     if kind == "str":
         return text
+    if text == "auto" and one.name in AUTOMATIC:
+        return None
     try:
         number = int(text) if kind == "int" else float(text)
     except ValueError:

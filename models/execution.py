@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from models.calibration import PLAIN, XLA, Calibration, steps
+from models.compiled import Compiled, for_exactly, unfit_for_xla
 from models.contract import Contract, Image, Tensor
 from models.errors import LoadError
 from models.loading import Program, named
@@ -30,39 +32,16 @@ DTYPES = {
     tf.float16: "float16", tf.float32: "float32", tf.float64: "float64", tf.bfloat16: "float32", tf.string: "string",
 }  # fmt: skip
 
+# What XLA computes as TensorFlow does; whole numbers may be indices, which it does not check.
+REAL = (tf.float16, tf.float32, tf.float64)
+# Two ways to compute the same differ in the last bits.
+SAME = 1e-5
 # A trial batch has a number of rows that no other dimension is likely to have by chance.
 TRIAL_ROWS = 5
 # Tried where a dimension takes any size: a stack of convolutions needs more than a few, and a long one takes long.
 TRIAL_SIZES = (8, 32, 128)
 # Timed calls of each batch size: so many at least, so many at most, and no more once they took so long.
 MIN_CALLS, MAX_CALLS, CALLS_S = 3, 20, 0.05
-
-
-class Compiled:
-    """One traced graph: arrays in, arrays out. Its signature is fixed, so it cannot be traced again.
-
-    A concrete function spends 0.25 ms in checking and binding its arguments and in a general way of executing. The
-    operation that stands for it does neither (0.34 -> 0.06 ms for a small model), with the same bits as its result.
-    """
-
-    def __init__(self, body: Callable[..., list[Any]], specs: Sequence[tf.TensorSpec]) -> None:
-        self.traces = 0
-
-        def traced(*tensors: Any) -> list[Any]:
-            self.traces += 1
-            return body(*tensors)
-
-        self.concrete = tf.function(traced, input_signature=specs, autograph=False).get_concrete_function()
-        self.outputs = list(self.concrete.outputs)
-        self._dtypes = [output.dtype for output in self.outputs]
-        self._captured = list(self.concrete.captured_inputs)
-
-    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The outputs for arrays of exactly the signature's dtypes and shapes, which nothing here checks."""
-        outputs = tf.raw_ops.StatefulPartitionedCall(
-            args=[*map(tf.constant, arrays), *self._captured], Tout=self._dtypes, f=self.concrete
-        )
-        return [output.numpy() for output in outputs]
 
 
 class Graph:
@@ -117,11 +96,23 @@ class Graph:
         return Tensor(name, dtype, shape[1:])
 
 
+class Form:
+    """One way to give the inputs: what arrays they are, the function for any number of rows, and XLA's for exactly
+    so many.
+    """
+
+    def __init__(self, inputs: Sequence[Tensor], function: Compiled) -> None:
+        self.expected = [_expected(one) for one in inputs]
+        self.function = function
+        self.exact: dict[int, Compiled] = {}
+
+
 class LoadedModel:
     """One version of one model, ready to run.
 
     description: the contract as JSON. max_rows: rows in one call at the most, None for no bound.
     others: the model's further signatures by name, each to be warmed up and run like this one.
+    calibration: how it is run and why, as GET /models shows it; None where nothing was measured before.
     """
 
     def __init__(
@@ -131,7 +122,10 @@ class LoadedModel:
         self.others = others
         self.max_rows = contract.max_rows
         self._graph = graph
-        self._forms = [(list(map(_expected, graph.inputs)), graph.function)]
+        self.calibration: dict[str, Any] | None = None
+        self._adopted: Calibration | None = None
+        self._steps: list[int] = []  # the rows to run for so many; for more than it knows, as many as there are
+        self._forms = [Form(graph.inputs, graph.function)]
         tried = list(graph.inputs)
         if contract.image is not None:
             index = [one.name for one in graph.inputs].index(contract.image.input)
@@ -146,8 +140,8 @@ class LoadedModel:
 
     @property
     def trace_count(self) -> int:
-        """How often any of its functions was traced. It does not grow once the model is loaded."""
-        return sum(function.traces for _, function in self._forms)
+        """How often any of its functions was traced. It does not grow once the model is warmed up."""
+        return sum(function.traces for form in self._forms for function in (form.function, *form.exact.values()))
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """One array for each input in the contract's order, (rows, *shape), strings as objects of bytes; likewise out.
@@ -156,9 +150,11 @@ class LoadedModel:
         that are not the contract's, and whatever the model raises.
         """
         rows = len(inputs[0])
-        function = self._function_for(inputs, rows)
-        size = self._graph.batch_rows
-        if size is None or size == rows:
+        form = self._form_for(inputs, rows)
+        steps = self._steps
+        size = self._graph.batch_rows or (steps[rows] if rows < len(steps) else rows)
+        function = form.exact.get(size, form.function)
+        if size == rows:
             return function(inputs)
         pieces = []
         for at in range(0, rows, size):
@@ -167,7 +163,12 @@ class LoadedModel:
             if missing:  # a row of the caller's own, so that nothing strange is computed
                 chunk = [np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in chunk]
             pieces.append([output[: size - missing] for output in function(chunk)])
-        return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+        return [np.concatenate(parts) for parts in zip(*pieces, strict=True)] if len(pieces) > 1 else pieces[0]
+
+    def adopt(self, found: Calibration | None) -> None:
+        """Be run as was measured to be best; what has to be compiled for that is, at `warm_up`."""
+        self._adopted = found
+        self.calibration = None if found is None else found.shown()
 
     def warm_up(self, sizes: Sequence[int], budget_s: float) -> dict[int, float]:
         """Run each number of rows several times, in every form of input: rows -> least seconds of one call.
@@ -175,6 +176,7 @@ class LoadedModel:
         The smallest is always run; the next ones while they can be expected to fit into the budget. Empty when the
         model takes none of the rows we can think of: such a model is served cold.
         """
+        self._compile_adopted(max(sizes))
         seconds: dict[int, float] = {}
         started = time.perf_counter()
         for rows in sorted(set(sizes)) if self._row is not None else ():
@@ -187,25 +189,86 @@ class LoadedModel:
             seconds[rows] = max(_least_s(partial(self.run, batch)) for batch in self._batches(rows))
         return seconds
 
+    def compile_for(self, rows: int) -> float:
+        """Have XLA compile it for exactly so many rows, which then run so: the seconds that took.
+
+        Raises LoadError where that is not to be had, or answers differ; nothing has changed then.
+        """
+        if self._graph.batch_rows is not None or any(None in shape for one in self._forms for _, shape in one.expected):
+            raise LoadError("only what has no size left open but that of the batch can be compiled")
+        if any(tf.as_dtype(one.dtype) not in REAL for one in self._graph.inputs):
+            raise LoadError("XLA checks no whole numbers and knows no text")
+        if (fault := unfit_for_xla(self._graph.function)) is not None:
+            raise LoadError(f"XLA may answer otherwise: {fault}")
+        started = time.perf_counter()
+        made = []
+        for form, batch in zip(self._forms, self.sample(rows), strict=True):
+            specs = [tf.TensorSpec((rows, *shape), dtype) for dtype, shape in form.expected]
+            try:
+                function = for_exactly(form.function, specs)
+                answers = function(batch)
+            except Exception as error:
+                log.debug("XLA does not compile it", exc_info=True)
+                raise LoadError(f"XLA does not compile it ({type(error).__name__})") from None
+            made.append((form, function, batch, answers))
+        took_s = time.perf_counter() - started
+        if not all(agree(form.function(batch), answers) for form, _, batch, answers in made):
+            raise LoadError("compiled by XLA it answers otherwise")
+        for form, function, _, _ in made:
+            form.exact[rows] = function
+        self._steps = max(self._steps, list(range(rows + 1)), key=len)
+        return took_s
+
+    def _compile_adopted(self, most: int) -> None:
+        """What XLA is to run, before anybody asks; where that fails, all is called plainly."""
+        found = self._adopted
+        if found is None or self._row is None:
+            return
+        sizes = found.compiled_sizes(most)
+        try:
+            for rows in sizes:
+                self.compile_for(rows)
+        except LoadError as error:
+            log.warning("%s is not run as it was calibrated: %s", self.description["name"], error.reason)
+            sizes = []
+            for form in self._forms:
+                form.exact.clear()
+        self._steps = steps(found, sizes)
+        if not sizes and found.call == XLA:
+            found = replace(found, call=PLAIN, gain=1.0)
+        self.calibration = replace(found, sizes=tuple(sizes)).shown()
+
     def canary(self) -> None:
         """One call with the trial row; raises whatever the model raises. Nothing where no row is known to be good."""
         if self._row is not None:
             self.run(next(self._batches(1)))
 
+    def sample(self, rows: int) -> Iterator[list[np.ndarray]]:
+        """The same rows at every call, for each form of input: numbers of many kinds where any will do."""
+        for form, batch in zip(self._forms, self._batches(rows), strict=True):
+            chance = np.random.default_rng(rows)
+            yield [
+                chance.integers(0, 256, array.shape, np.uint8) if dtype == np.uint8
+                else chance.normal(size=array.shape).astype(dtype) if dtype is not None and dtype.kind == "f"
+                else array
+                for array, (dtype, _) in zip(batch, form.expected, strict=True)
+            ]  # fmt: skip
+
     def _batches(self, rows: int) -> Iterator[list[np.ndarray]]:
         """The trial row so many times, for each form of input."""
-        for expected, _ in self._forms:
+        for form in self._forms:
             yield [
                 np.repeat(array if dtype is None else array.astype(dtype), rows, axis=0)
-                for array, (dtype, _) in zip(self._row or (), expected, strict=True)
+                for array, (dtype, _) in zip(self._row or (), form.expected, strict=True)
             ]
 
-    def _function_for(self, inputs: Sequence[np.ndarray], rows: int) -> Compiled:
-        for expected, function in self._forms:
+    def _form_for(self, inputs: Sequence[np.ndarray], rows: int) -> Form:
+        for form in self._forms:
+            expected = form.expected
             if len(expected) == len(inputs) and all(
                 _fits(array, dtype, (rows, *shape)) for array, (dtype, shape) in zip(inputs, expected, strict=True)
             ):
-                return function
+                return form
         raise ValueError(f"not the contract's arrays: {[(array.dtype, array.shape) for array in inputs]}")
 
     def _add_pixels(self, index: int, tensor: Tensor, image: Image) -> None:
@@ -225,7 +288,7 @@ class LoadedModel:
         inputs = list(graph.inputs)
         inputs[index] = replace(tensor, dtype="uint8")
         specs = [tf.TensorSpec((graph.batch_rows, *one.shape), one.dtype) for one in inputs]
-        self._forms.append((list(map(_expected, inputs)), Compiled(body, specs)))
+        self._forms.append(Form(inputs, Compiled(body, specs)))
 
 
 def trial(function: Compiled, inputs: Sequence[Tensor], rows: int) -> tuple[list[np.ndarray], list[np.ndarray]] | None:
@@ -247,6 +310,19 @@ def trial(function: Compiled, inputs: Sequence[Tensor], rows: int) -> tuple[list
                 raise LoadError("it fails on a trial batch; the server's log has the details") from None
     log.warning("the model takes neither zeros nor ones, so it is not warmed up")
     return None
+
+
+def agree(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> bool:
+    """Whether two ways to compute the same have given the same, but for the last bits."""
+    return len(ours) == len(theirs) and all(
+        a.shape == b.shape
+        and (
+            np.array_equal(a, b)
+            if a.dtype.kind not in "fc"
+            else bool(np.allclose(a, b, rtol=SAME, atol=SAME, equal_nan=True))
+        )
+        for a, b in zip(ours, theirs, strict=True)
+    )
 
 
 def _row(tensor: Tensor, size: int, filler: int) -> np.ndarray:

@@ -51,6 +51,7 @@ class _Candidate(NamedTuple):
     reason: str | None = None
     signatures: Mapping[str, Compiled] = {}
     costs: Mapping[str, float] = {}
+    calibration: Mapping[str, Any] | None = None
 
 
 def rehearse(model: Runnable, contract: Contract) -> None:

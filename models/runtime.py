@@ -7,16 +7,20 @@ work.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from models.calibration import PLAIN, Calibration, settled, threads_of
 from models.contract import Contract, GraphNames
 from models.contract_file import read_contract
 from models.errors import LoadError
@@ -37,11 +41,11 @@ MAX_OTHER_SIGNATURES = 15
 def load(reference: dict[str, Any], options: dict[str, Any]) -> LoadedModel:
     """The model of a ModelReference (as JSON), compiled and tried, ready for `warm_up` and `run`.
 
-    options: `allow_h5` (bool), `intra_op_threads` (TensorFlow's threads in this process, None for its own choice).
+    options: `allow_h5` (bool), `intra_op_threads` (TensorFlow's threads in this process; None for what all its models
+    were calibrated with, or TensorFlow's own choice), `calibration_dir`, and `together`: all references of the process.
     Raises LoadError with a reason that is safe to show; the details are logged.
     """
     from models.narrowing import derive_image, narrow
-    from models.rehearsal import rehearse, replay
 
     which = ModelReference.from_json(reference)
     try:
@@ -53,7 +57,8 @@ def load(reference: dict[str, Any], options: dict[str, Any]) -> LoadedModel:
         signature = user.pop("signature", None)  # which of a SavedModel's, so it is not for the contract
         if not isinstance(signature, str | None):
             raise LoadError("contract.json: signature must be the name of one of the model's")
-        import_tensorflow(options.get("intra_op_threads"))
+        import_tensorflow()
+        calibration = _calibration(which, options)
         from models import execution
 
         with warnings.catch_warnings(record=True) as caught:
@@ -67,13 +72,22 @@ def load(reference: dict[str, Any], options: dict[str, Any]) -> LoadedModel:
         if contract.image is None:
             contract = replace(contract, image=derive_image(contract))
         model = execution.LoadedModel(graph, contract, others)
-        rehearse(model, contract)
-        if which.rehearsal_path is not None:
-            replay(model, contract, Path(which.rehearsal_path))
+        if contract.examples or which.rehearsal_path is not None:
+            _rehearse(which, model, contract)
+        model.adopt(calibration)
         return model
     except LoadError as error:
         log.warning("%s version %s cannot be served: %s", which.name, which.version, error.reason)
         raise
+
+
+def _rehearse(which: ModelReference, model: LoadedModel, contract: Contract) -> None:
+    """Imported only here: all that a front needs to read requests comes with it, 0.1 s that a worker seldom needs."""
+    from models.rehearsal import rehearse, replay
+
+    rehearse(model, contract)
+    if which.rehearsal_path is not None:
+        replay(model, contract, Path(which.rehearsal_path))
 
 
 def _contract(which: ModelReference, graph: Graph) -> Contract:
@@ -113,20 +127,48 @@ def _others(which: ModelReference, program: Program, usual: Contract) -> dict[st
     return found
 
 
-def import_tensorflow(intra_op_threads: int | None = None) -> None:
+def _calibration(which: ModelReference, options: dict[str, Any]) -> Calibration | None:
+    """What was measured of it, as far as it holds with the threads that this process has, which the first one sets."""
+    import tensorflow as tf
+
+    threading = tf.config.threading
+    folder = options.get("calibration_dir")
+    wanted = options.get("intra_op_threads")
+    if wanted is None:
+        together = map(ModelReference.from_json, options.get("together", ()))
+        wanted = threads_of([_settled(one, folder) for one in together if one.refusal is None])
+    if wanted is not None:
+        threading.set_intra_op_parallelism_threads(wanted)
+        threading.set_inter_op_parallelism_threads(wanted)
+    found = _settled(which, folder)
+    threads = threading.get_intra_op_parallelism_threads() or None
+    if found is None or found.threads == threads:
+        return found
+    log.info("%s version %s was calibrated with other threads than it has", which.name, which.version)
+    return replace(found, call=PLAIN, sizes=(), threads=threads, gain=1.0)
+
+
+@cache
+def _settled(which: ModelReference, folder: str | None) -> Calibration | None:
+    """What was measured before this process asked first: it sets threads once, so nothing may change under it."""
+    import tensorflow as tf
+
+    return settled(which, folder, tf.__version__)
+
+
+def import_tensorflow() -> None:
     """Import TensorFlow and Keras, on the CPU and without their chatter unless the environment says otherwise.
 
-    intra_op_threads: for this process; only the first call can set it. Raises LoadError when they cannot be imported or
-    are not safe to use.
+    Raises LoadError when they cannot be imported or are not safe to use.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     _name_a_temporary_folder()
     try:
-        with _quiet_stderr():
+        with _quiet_stderr(), _uncollected():
             import keras
-            import tensorflow as tf
+            import tensorflow as tf  # noqa: F401 - so that it is there, quietly
     except ImportError as error:
         log.exception("TensorFlow cannot be imported")
         raise LoadError("TensorFlow or Keras is not installed, or is damaged") from error
@@ -136,9 +178,6 @@ def import_tensorflow(intra_op_threads: int | None = None) -> None:
     if version_of(keras.__version__) < OLDEST_KERAS:
         oldest = ".".join(map(str, OLDEST_KERAS))
         raise LoadError(f"Keras {keras.__version__} is not safe to load models with: {oldest} or newer is needed")
-    if intra_op_threads is not None:
-        tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
-        tf.config.threading.set_inter_op_parallelism_threads(intra_op_threads)
 
 
 def _name_a_temporary_folder() -> None:
@@ -147,6 +186,25 @@ def _name_a_temporary_folder() -> None:
         tempfile.gettempdir()
     except FileNotFoundError:
         tempfile.tempdir = os.sep
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage is collected meanwhile, and what there is then is for ever, so that no later collection looks at it.
+
+    TensorFlow's import leaves some 270,000 objects and next to no garbage: that took 0.6 s of 2.7, and each full
+    collection afterwards 0.2 s.
+    """
+    is_new, was_on = "tensorflow" not in sys.modules, gc.isenabled()
+    if is_new:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if is_new:
+            gc.freeze()
+        if was_on:
+            gc.enable()
 
 
 @contextmanager

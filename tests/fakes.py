@@ -57,6 +57,7 @@ class Fake:
             self.contract = narrow(self.contract, reference["narrow"])
         self.description = self.contract.to_json()
         self.max_rows: int | None = reference.get("max_rows")
+        self.calibration: dict[str, Any] | None = None
         self.others: dict[str, Fake] = {}
         self.calls = 0
         self.call_rows: list[int] = []

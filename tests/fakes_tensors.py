@@ -21,6 +21,7 @@ class Echo:
         outputs = tuple(Tensor(f"{tensor.name}_out", tensor.dtype, tensor.shape) for tensor in inputs)
         self.description = Contract(reference["name"], reference["version"], inputs, outputs).to_json()
         self.max_rows: int | None = None
+        self.calibration: dict[str, Any] | None = None
         self.others: dict[str, Echo] = {}
 
     def warm_up(self, sizes: Sequence[int], budget_s: float) -> dict[int, float]:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 NOT_ROOMS = {"build", "dist", "scripts", "tests"}
 
 # The only files that may import TensorFlow or Keras.
-TENSORFLOW_FILES = {"models/runtime.py", "models/loading.py", "models/execution.py"}
+TENSORFLOW_FILES = {"models/runtime.py", "models/loading.py", "models/execution.py", "models/compiled.py"}
 TENSORFLOW = {"tensorflow", "keras"}
 
 HTTP = {"bottle", "waitress", "webob", "http", "socketserver", "wsgiref"}

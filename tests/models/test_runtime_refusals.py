@@ -119,12 +119,12 @@ def test_too_little_memory_is_said(load: Load, monkeypatch: pytest.MonkeyPatch) 
 def test_a_failing_kernel_is_found_at_load(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     import tensorflow as tf
 
-    from models import execution
+    from models import compiled
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise tf.errors.UnimplementedError(None, None, "no kernel")
 
-    monkeypatch.setattr(execution.Compiled, "__call__", broken)
+    monkeypatch.setattr(compiled.Compiled, "__call__", broken)
     with pytest.raises(LoadError, match="fails on a trial batch"):
         load("sequential")
 

@@ -37,6 +37,7 @@ class Known:
     compiled: Compiled | None = None
     signatures: Mapping[str, Compiled] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
+    calibration: Mapping[str, Any] | None = None
 
 
 def model(*inputs: Tensor, outputs: tuple[Tensor, ...] = (Tensor("y", "float32", (1,)),), **more: Any) -> Compiled:
