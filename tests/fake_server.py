@@ -21,6 +21,7 @@ from batching.supervisor import Supervisor
 from commands import logs, serve
 from commands.spool import owned_spool, spool_plan
 from front.settings import SECRETS, Settings
+from front.sizing import fronts_of
 from tests.fake_planner import FakePlanner
 
 
@@ -55,7 +56,7 @@ def planned(order: dict[str, Any], settings: Settings) -> Iterator[Plan]:
             rollback_s=settings.rollback_s,
             options=told,
             front_settings={**told, **order["front_settings"]},
-            fronts=settings.fronts,
+            fronts=fronts_of(settings),
             workers=settings.workers,
             standby=settings.standby,
             worker_memory_mb=settings.worker_memory_mb,
