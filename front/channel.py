@@ -40,8 +40,8 @@ log = logging.getLogger("inference.front")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # A larger body is not copied to stand behind its head.
 COPIED_MAX = 64 * 1024
-# At once of a body: fewer turns of the loop for a large one. What is asked for is allocated before anybody knows how much
-# there is, and from 128 KiB on that is mapped and unmapped each time (17 us against 1.4).
+# At once of a body: fewer turns of the loop for a large one. What is asked for is allocated before anybody knows how
+# much there is, and from 128 KiB on that is mapped and unmapped each time (17 us against 1.4).
 READ_MAX = 120 * 1024
 RESET = struct.pack("ii", 1, 0)
 TOO_SLOW = {

@@ -1,4 +1,4 @@
-"""Measures the server under load, beside what it is made of. `scripts/bench` sets up and runs this.
+"""Measures the server under load, beside what it is made of and beside others. `scripts/bench` sets up and runs this.
 
 Owns the command line and where results go; `benchmarks` does the measuring. Exit codes: 0; 1 when a request had no
 answer or a wrong one; 2 when nothing could be measured. Missing a target is no failure: figures hang on the machine.
@@ -17,7 +17,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmarks import correctness, log_cost, pictures, small_model, tensors, wrk
+from benchmarks import (
+    batching,
+    correctness,
+    idle,
+    installing,
+    log_cost,
+    peers,
+    pictures,
+    plots,
+    small_model,
+    tensors,
+    wide,
+    wrk,
+)
+from benchmarks.modes import MODES, Mode
 from benchmarks.processes import SIGNALS, ProgramError
 from benchmarks.report import Report
 from benchmarks.rounds import Options
@@ -25,11 +39,6 @@ from benchmarks.rounds import Options
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".bench"
 DUMMY = ROOT / "models" / "dummy_model.keras"
-ROUNDS, SECONDS, PICTURE_SECONDS, IDLE_SECONDS = 5, 3, 10, 5.0
-# Ratios near 1 need many pairs, and short ones where the machine drifts within seconds.
-LOG_ROUNDS, LOG_SECONDS = 20, 1
-# A quick leg with 64 pictures under way has to be long enough for one batch of them.
-QUICK_PICTURE_SECONDS, QUICK_LOOP_SECONDS, QUICK_IDLE_SECONDS = 4, 0.2, 0.5
 
 
 def main() -> int:
@@ -40,7 +49,7 @@ def main() -> int:
     for number in SIGNALS:
         signal.signal(number, stop)
     try:
-        if not given.correctness:
+        if given.install_peers is None and not given.correctness:
             wrk.find()
         with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
             return measure(given, Path(scratch))
@@ -51,36 +60,54 @@ def main() -> int:
 
 
 def measure(given: argparse.Namespace, scratch: Path) -> int:
-    """One of the five measurements, its result printed and kept."""
-    full, quick = (PICTURE_SECONDS, QUICK_PICTURE_SECONDS) if given.images else (SECONDS, 1)
-    seconds = given.seconds or (quick if given.quick else LOG_SECONDS if given.log else full)
-    options = Options(
-        rounds=given.rounds or (1 if given.quick else LOG_ROUNDS if given.log else ROUNDS),
-        seconds=seconds,
-        loop_seconds=QUICK_LOOP_SECONDS if given.quick else seconds,
-        idle_seconds=QUICK_IDLE_SECONDS if given.quick else IDLE_SECONDS,
-        quick=given.quick,
-        scratch=scratch,
-        say=lambda text: print(f"bench: {text}", file=sys.stderr, flush=True),
-    )
+    """One of the measurements, its result printed and kept."""
+    mode = mode_of(given)
+    options = mode.options(given, scratch, lambda text: print(f"bench: {text}", file=sys.stderr, flush=True))
     CACHE.mkdir(exist_ok=True)
     (CACHE / ".gitignore").write_text("*\n")
+    if given.install_peers is not None:
+        failed = installing.install(peers.chosen(given.install_peers), options)
+        return fail(f"not installed: {', '.join(failed)}", 1) if failed else 0
+    path = given.json or CACHE / mode.file
     if given.correctness:
         account = correctness.run(model_of(given), options)
-        keep(account, given.json or CACHE / "latest-correctness.json")
+        keep(account, path)
         print(correctness.to_text(account))
         return 0 if account["passed"] else 1
-    if given.images:
-        name, report = "latest-images.json", pictures.run(CACHE, options)
-    elif given.tensors:
-        mobilenet = pictures.model(CACHE, options)
-        name, report = "latest-tensors.json", tensors.run(CACHE, mobilenet, options)
-    elif given.log:
-        name, report = "latest-log.json", log_cost.run(model_of(given), options)
-    else:
-        name, report = "latest.json", small_model.run(model_of(given), options)
-    keep(report.to_json(), given.json or CACHE / name)
+    report = reported(mode, given, options)
+    result = report.to_json()
+    keep(result, path)
+    for plot in plots.draw(result, path.with_suffix("")):
+        options.say(f"drawn: {plot}")
     return show(report, markdown=given.markdown)
+
+
+def reported(mode: Mode, given: argparse.Namespace, options: Options) -> Report:
+    """The measurement of a mode."""
+    if mode.name == "peers":
+        return peers.run(model_of(given), given.peers, options)
+    if mode.name == "peers-images":
+        return peers.run_pictures(pictures.model(CACHE, options), given.peers, options)
+    if mode.name == "images":
+        return pictures.run(CACHE, model_of(given), options)
+    if mode.name == "tensors":
+        return tensors.run(CACHE, pictures.model(CACHE, options), options)
+    if mode.name == "rows":
+        return wide.run(CACHE, model_of(given), options)
+    if mode.name == "batching":
+        return batching.run(CACHE, model_of(given), options)
+    if mode.name == "idle":
+        return idle.run(model_of(given), options)
+    if mode.name == "log":
+        return log_cost.run(model_of(given), options)
+    return small_model.run(model_of(given), options)
+
+
+def mode_of(given: argparse.Namespace) -> Mode:
+    """What the command line asks for."""
+    if given.peers is not None:
+        return MODES["peers-images" if given.images else "peers"]
+    return next((mode for name, mode in MODES.items() if getattr(given, name.replace("-", "_"), None)), MODES["small"])
 
 
 def show(report: Report, *, markdown: bool) -> int:
@@ -125,27 +152,46 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description="Measure the server under load, interleaved with an ordinary WSGI server that answers a constant "
-        "and with the bare model. Everything runs on this machine, on loopback, and shares its cores.",
-        epilog="The server's settings come from the environment (BATCH_MAX_SIZE=16 scripts/bench).",
+        description="Measure the server under load, interleaved with what it is made of: an ordinary WSGI server and "
+        "our own loop that answer a constant, and the bare model. Everything runs on this machine, on loopback, and "
+        "shares its cores.",
+        epilog="The server's settings come from the environment (BATCH_MAX_SIZE=16 scripts/bench), and where the "
+        "peers are installed (BENCH_PEERS, default .bench/peers).",
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--images", action="store_true", help="MobileNetV2 and JPEGs instead of a small model")
+    what.add_argument(
+        "--peers", nargs="*", metavar="NAME", help="beside other servers instead, all that are installed or these"
+    )
+    what.add_argument("--install-peers", nargs="*", metavar="NAME", help="install them; measure nothing")
+    what.add_argument(
+        "--batching", action="store_true", help="three models, loads and arrivals, beside fixed batch settings, instead"
+    )
+    what.add_argument("--idle", action="store_true", help="1,000 idle connections, memory and start instead")
+    what.add_argument(
+        "--rows", action="store_true", help="many rows in a request, and small ones beside large, instead"
+    )
     what.add_argument(
         "--log", action="store_true", help="what the prediction log costs, with a real PostgreSQL, instead"
     )
     what.add_argument("--tensors", action="store_true", help="large tensors as JSON and as bytes (/v2) instead")
     what.add_argument("--correctness", action="store_true", help="compare 10,000 answers with the model alone instead")
-    parser.add_argument("--model", metavar="PATH", help="of one vector and one number (models/dummy_model.keras)")
     parser.add_argument(
-        "--rounds", type=positive, metavar="N", help=f"of each leg (default {ROUNDS}, --log {LOG_ROUNDS})"
+        "--images", action="store_true", help="MobileNetV2 and JPEGs instead of a small model; also with --peers"
     )
-    defaults = f"default {SECONDS}, --images {PICTURE_SECONDS}, --log {LOG_SECONDS}"
-    parser.add_argument("--seconds", type=positive, metavar="N", help=f"of one leg ({defaults})")
+    parser.add_argument("--model", metavar="PATH", help="of one vector and one number (models/dummy_model.keras)")
+    small, log = MODES["small"], MODES["log"]
+    parser.add_argument(
+        "--rounds", type=positive, metavar="N", help=f"of each leg (default {small.rounds}, --log {log.rounds})"
+    )
+    parser.add_argument("--seconds", type=positive, metavar="N", help=f"of one leg (default {small.seconds})")
     parser.add_argument("--quick", action="store_true", help="a smoke test: one short round; its figures mean little")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the result goes (default .bench/latest….json)")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
-    return parser.parse_args()
+    given = parser.parse_args()
+    others = ("install_peers", "batching", "idle", "rows", "log", "tensors", "correctness")
+    if given.images and any(getattr(given, name) not in (None, False) for name in others):
+        parser.error("--images goes alone or with --peers")
+    return given
 
 
 def positive(text: str) -> int:

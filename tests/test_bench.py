@@ -60,7 +60,10 @@ def quick(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def test_every_leg_is_measured_without_an_error(quick: tuple[dict[str, Any], str]) -> None:
     result, _ = quick
     legs = {(leg["name"], leg["concurrency"]): leg["median"] for leg in result["legs"]}
-    served = ("server, POST /predict", "waitress + Bottle, constant", "server, GET /health")
+    served = (
+        *("server, POST /predict", "waitress + Bottle, constant"),
+        *("our loop + Bottle, constant", "server, GET /health"),
+    )
     assert legs.keys() == {(name, c) for name in served for c in (1, 16, 64)} | {
         (f"bare model, {rows} rows a call", None) for rows in (1, 16, 64)
     }
@@ -80,12 +83,9 @@ def test_batches_are_those_that_the_server_counted(quick: tuple[dict[str, Any], 
 
 def test_every_process_of_the_server_is_weighed(quick: tuple[dict[str, Any], str]) -> None:
     roles = quick[0]["processes"]
-    assert {role: one["processes"] for role, one in roles.items()} == {
-        "supervisor": 1,
-        "front": 2,
-        "worker": 1,
-        "all": 4,
-    }
+    counts = {role: one["processes"] for role, one in roles.items()}
+    fronts = quick[0]["facts"]["fronts, of the server and of the loop with a constant"]
+    assert counts == {"supervisor": 1, "front": fronts, "worker": 1, "all": 2 + fronts}
     for one in roles.values():
         assert 0 < one["pss_mb"] <= one["rss_mb"]
         assert 0 <= one["idle_cpu_percent"] < 100
@@ -104,6 +104,8 @@ def test_each_target_of_the_acceptance_has_its_line(quick: tuple[dict[str, Any],
     assert limits == {
         "server / waitress constant, requests/s at c=16": (1.5, True),
         "server / waitress constant, requests/s at c=64": (1.5, True),
+        "server / our loop with a constant, requests/s at c=16": (0.85, True),
+        "server / our loop with a constant, requests/s at c=64": (0.85, True),
         "server - waitress constant, p50 at c=1": (0.5, False),
         "idle server, CPU of one core": (1.0, False),
         "a front, PSS": (80.0, False),
@@ -131,9 +133,71 @@ def test_pictures_are_classified_beside_a_loop_without_http(tmp_path: Path) -> N
         ("loop with a decoding thread", None),
         ("server, POST /classify", 16),
         ("server, POST /classify", 64),
+        ("small model", 4),
+        ("small model, MobileNetV2 at c=16 beside", 4),
     }
     assert result["errors"] == 0
-    assert [one["limit"] for one in result["comparisons"]] == [0.85, None]
+    assert [one["limit"] for one in result["comparisons"]] == [0.95, 0.95, 50.0, None]
+
+
+@pytest.mark.timeout(300)  # six starts of TensorFlow
+def test_stillness_is_measured_beside_a_process_with_nothing_but_the_model(small_model: Path, tmp_path: Path) -> None:
+    system_tool("wrk")
+    path = tmp_path / "idle.json"
+    code, _, err = run("--idle", "--quick", "--model", small_model, "--json", path)
+    assert code == 0, err
+    result = json.loads(path.read_text())
+    assert result["errors"] == 0
+    assert [leg["name"] for leg in result["legs"]] == ["server", "server, 1,000 idle connections beside"]
+    limits = {one["what"]: (one["limit"], one["at_least"]) for one in result["comparisons"] if one["limit"] is not None}
+    assert limits == {
+        "with / without 1,000 idle connections, requests/s at c=64": (0.8, True),
+        "p99 / p50 at c=64": (3.0, False),
+        "idle server, CPU of one core": (1.0, False),
+        "ready - import tensorflow and load alone": (1.0, False),
+        "server with FRONTS=2 - bare TensorFlow with the model, PSS": (150.0, False),
+    }
+    assert (tmp_path / "idle-throughput.svg").exists()
+
+
+@pytest.mark.timeout(300)
+def test_large_requests_are_measured_beside_a_bare_parse_and_small_ones_beside_them(
+    small_model: Path, tmp_path: Path
+) -> None:
+    system_tool("wrk")
+    path = tmp_path / "rows.json"
+    code, out, err = run("--rows", "--quick", "--model", small_model, "--json", path)
+    assert code == 0, err
+    result = json.loads(path.read_text())
+    assert result["errors"] == 0
+    limits = {one["what"]: one["limit"] for one in result["comparisons"] if one["limit"] is not None}
+    assert limits == {
+        "time of 1,000 rows / orjson, an array and the call of 1,000 rows, p50": 2.0,
+        "small request beside v2 json, the longest": 50.0,
+        "small request beside v2 binary, the longest": 50.0,
+    }
+    assert "\nrows/s: " in out
+
+
+@pytest.mark.timeout(600)  # three models, three servers each
+def test_every_cell_of_the_batching_matrix_is_judged(small_model: Path, tmp_path: Path) -> None:
+    system_tool("wrk")
+    path = tmp_path / "batching.json"
+    code, out, err = run("--batching", "--quick", "--model", small_model, "--json", path)
+    assert code == 0, err
+    result = json.loads(path.read_text())
+    assert {(cell["model"], cell["load"], cell["arrivals"]) for cell in result["cells"]} == {
+        (model, 0.9, process)
+        for model in ("small", "fixed-cost-heavy", "row-heavy")
+        for process in ("poisson", "bursty")
+    }
+    for cell in result["cells"]:
+        assert cell["settings"].keys() == {"ours", "size 16, wait 0 ms", "size 64, wait 30 ms"}
+        assert cell["best"]["goodput"] != "ours"
+        for figures in cell["settings"].values():
+            assert 0 <= figures["goodput"]["median"] <= 1
+    assert [one["limit"] for one in result["comparisons"]] == [6, 5, 0.5, 0.5]
+    assert "\ndeadline, ms: 100" in out
 
 
 @pytest.mark.timeout(300)  # two servers and PostgreSQL

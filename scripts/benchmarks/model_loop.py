@@ -6,9 +6,10 @@ It takes one JSON object a line on stdin, answers with one on stdout, and ends w
     calls     rows, seconds                      the function alone, on random rows
     pictures  rows, seconds, folder, pipelined   decodes the files of the folder, over and over, and calls the function;
                                                  pipelined: a second thread decodes while the function runs
-    tensors   rows, seconds, file, form          reads the file's bytes over and over, as float32 rows, and calls the
-                                                 function: form "binary" copies them, "json" parses a list of numbers
+    tensors   rows, seconds, file, form, called  reads the file's bytes over and over, as float32 rows, and calls the
+                                                 function if `called`: form "binary" copies them, "json" parses a list
     answers   inputs                             what the function gives for each row of the first input, one row a call
+    classes   folder                             the class of each picture, one a call
 
 The first three answer {"rows", "seconds", "cpu_seconds", "p50_ms", "p99_ms"}, the percentiles those of one call.
 """
@@ -66,7 +67,7 @@ class Loop:
         with ThreadPoolExecutor(1) as thread:
             return self._timed(_ahead(self._decoder(folder, rows), thread), rows, seconds)
 
-    def tensors(self, rows: int, seconds: float, file: str, form: str) -> dict[str, float]:
+    def tensors(self, rows: int, seconds: float, file: str, form: str, *, called: bool) -> dict[str, float]:
         """What any server must do with a tensor: have its bytes as an array of its own, and call the function."""
         data, shape = Path(file).read_bytes(), (rows, *(size or 1 for size in self.contract.inputs[0].shape))
 
@@ -76,30 +77,41 @@ class Loop:
         def parsed() -> list[np.ndarray]:
             return [np.array(orjson.loads(data), np.float32).reshape(shape)]
 
-        return self._timed(copied if form == "binary" else parsed, rows, seconds)
+        return self._timed(copied if form == "binary" else parsed, rows, seconds, called=called)
 
     def answers(self, inputs: list[Any]) -> list[Any]:
         """The numbers of the first output for each row alone."""
         rows = np.asarray(inputs, self.contract.inputs[0].dtype)
         return [self._model.run([rows[at : at + 1]])[0].ravel().tolist() for at in range(len(rows))]
 
+    def classes(self, folder: str) -> list[int]:
+        """What the function says of each picture, in the order of their numbers."""
+        count = len(list(Path(folder).iterdir()))
+        take = self._decoder(folder, 1)
+        return [int(self._model.run(take())[0].argmax()) for _ in range(count)]
+
     def _decoder(self, folder: str, rows: int) -> Callable[[], list[np.ndarray]]:
         image = self.contract.image
         if image is None:
             raise ValueError("the model takes no pictures")
-        files: Iterator[bytes] = cycle([path.read_bytes() for path in sorted(Path(folder).iterdir())])
+        files: Iterator[bytes] = cycle(
+            [path.read_bytes() for path in sorted(Path(folder).iterdir(), key=lambda path: int(path.name))]
+        )
         return lambda: [
             np.stack([images.decode(data, image, max_pixels=self._max_pixels) for data in islice(files, rows)])
         ]
 
-    def _timed(self, take: Callable[[], list[np.ndarray]], rows: int, seconds: float) -> dict[str, float]:
+    def _timed(
+        self, take: Callable[[], list[np.ndarray]], rows: int, seconds: float, *, called: bool = True
+    ) -> dict[str, float]:
+        use: Callable[[list[np.ndarray]], Any] = self._model.run if called else len
         for _ in range(WARM_UP_CALLS):
-            self._model.run(take())
+            use(take())
         calls_ms: list[float] = []
         cpu = time.process_time()
         started = at = time.perf_counter()
         while at - started < seconds:
-            self._model.run(take())
+            use(take())
             before, at = at, time.perf_counter()
             calls_ms.append((at - before) * 1000)
         return {

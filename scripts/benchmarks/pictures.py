@@ -1,7 +1,11 @@
-"""What a real vision model loses to being served: JPEGs over HTTP beside a loop that decodes and classifies them."""
+"""What a real vision model loses to being served: JPEGs over HTTP beside a loop that decodes and classifies them.
+
+They are sent as base64 in JSON. Meanwhile a small model in the same server: benchmarks.isolated.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -11,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, wrk
+from benchmarks import isolated, machine, wrk
 from benchmarks.report import Comparison, Report
 from benchmarks.rounds import Options, interleave, ratios
 from benchmarks.targets import SCRIPTS, ModelLoop, Server, server_settings
@@ -26,10 +30,10 @@ PROBE_S, QUICK_PROBE_S = 2.0, 0.2
 TIMEOUT_MS = "10000"
 SERVER = "server, POST /classify"
 # From the project's acceptance: the share of the loop's pictures per second that the server has to reach.
-RATIO_MIN, RATIO_AT = 0.85, 16
+RATIO_MIN = 0.95
 
 
-def run(cache: Path, options: Options) -> Report:
+def run(cache: Path, small: Path, options: Options) -> Report:
     """Measure; raises what starting or loading raises. cache: where the model is kept from run to run."""
     path = model(cache, options)
     report = Report(
@@ -45,13 +49,14 @@ def run(cache: Path, options: Options) -> Report:
     )
     jpegs = photos()
     with ModelLoop(path) as loop, Server(path, PREDICT_TIMEOUT_MS=TIMEOUT_MS) as server:
-        bodies = wrk.Bodies.write(options.scratch / "pictures", jpegs, "image/jpeg")
+        raw = wrk.Bodies.write(options.scratch / "pictures", jpegs, "image/jpeg")
+        bodies = wrk.Bodies.write(options.scratch / "bodies", [in_json(jpeg) for jpeg in jpegs], "application/json")
         loops: dict[str, Any] = {}
         for name, pipelined in (("loop in one thread", False), ("loop with a decoding thread", True)):
             rows, report.facts[f"{name}, pictures/s by batch"] = best_batch(
-                loop, bodies.folder, options, pipelined=pipelined
+                loop, raw.folder, options, pipelined=pipelined
             )
-            measure = partial(loop.pictures, rows, options.loop_seconds, bodies.folder, pipelined=pipelined)
+            measure = partial(loop.pictures, rows, options.loop_seconds, raw.folder, pipelined=pipelined)
             loops[f"{name}, batches of {rows}"] = measure
         server.load("/classify", CONCURRENCIES[0], 1, bodies)
         legs: dict[Any, Any] = {(name, None): measure for name, measure in loops.items()}
@@ -68,11 +73,15 @@ def run(cache: Path, options: Options) -> Report:
             f"server at c={c} / {best.name}",
             ratios(found[SERVER, c], best),
             "x",
-            RATIO_MIN if c == RATIO_AT else None,
+            RATIO_MIN,
             at_least=True,
+            confidence=True,
         )
         for c in CONCURRENCIES
     ]
+    more_legs, more_comparisons = isolated.measured(small, path, bodies, {"PREDICT_TIMEOUT_MS": TIMEOUT_MS}, options)
+    report.legs += more_legs
+    report.comparisons += more_comparisons
     report.facts["bytes of a picture"] = round(sum(map(len, jpegs)) / len(jpegs))
     report.notes.append(
         "wrk does not count what is under way when a leg ends: against the server, up to a picture for each connection"
@@ -93,13 +102,22 @@ def model(cache: Path, options: Options) -> Path:
 
 
 def best_batch(loop: ModelLoop, folder: Path, options: Options, *, pipelined: bool) -> tuple[int, dict[int, float]]:
-    """(the pictures in a call with which the loop is fastest, pictures/s of each number that was tried)."""
+    """(the pictures in a call with which the loop is fastest, pictures/s of each number that was tried).
+
+    Each number is tried twice, and its better try counts, since a disturbance only ever makes slower.
+    """
     found: dict[int, float] = {}
-    for rows in QUICK_BATCHES if options.quick else BATCHES:
-        seconds = QUICK_PROBE_S if options.quick else PROBE_S
-        found[rows] = round(loop.pictures(rows, seconds, folder, pipelined=pipelined).requests_per_s, 1)
+    seconds = QUICK_PROBE_S if options.quick else PROBE_S
+    for rows in QUICK_BATCHES if options.quick else BATCHES + BATCHES[::-1]:
+        rate = round(loop.pictures(rows, seconds, folder, pipelined=pipelined).requests_per_s, 1)
+        found[rows] = max(rate, found.get(rows, 0.0))
         options.say(f"loop{' with a decoding thread' if pipelined else ''}, batches of {rows}: {found[rows]}/s")
     return max(found, key=found.__getitem__), found
+
+
+def in_json(jpeg: bytes) -> bytes:
+    """A request body."""
+    return json.dumps({"image": base64.b64encode(jpeg).decode()}).encode()
 
 
 def photos() -> list[bytes]:

@@ -58,13 +58,18 @@ def tree_cpu_seconds(pid: int) -> float:
 
     A child whose parent has died is not among them.
     """
+    tree = {one: _stat(one) for one in with_descendants({pid})}
+    # Fields 11 to 14: its own time in user and system mode, and that of its children that have ended.
+    return sum(sum(map(int, fields[11:15])) for fields in tree.values() if fields) / TICKS_PER_S
+
+
+def with_descendants(pids: Iterable[int]) -> set[int]:
+    """These, and what they have started, directly or not, as far as no parent has died."""
     stats = {int(entry.name): _stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
-    tree = {pid}
+    tree = set(pids)
     while more := {one for one, fields in stats.items() if fields and int(fields[1]) in tree} - tree:
         tree |= more
-    # Fields 11 to 14: its own time in user and system mode, and that of its children that have ended.
-    used = sum(sum(map(int, fields[11:15])) for one, fields in stats.items() if fields and one in tree)
-    return used / TICKS_PER_S
+    return tree
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:

@@ -21,11 +21,15 @@ HEADINGS = ("what", "c", "{}/s", "p50 ms", "p99 ms", "CPU ms/{}", "mean batch", 
 
 @dataclass(frozen=True)
 class Leg:
-    """One thing measured in one way, once a round. concurrency: connections, each with one request under way."""
+    """One thing measured in one way, once a round. concurrency: connections, each with one request under way.
+
+    is_ours: its errors are ours to answer for.
+    """
 
     name: str
     concurrency: int | None
     rounds: Sequence[Measurement]
+    is_ours: bool = True
 
     def values(self, column: str) -> list[float]:
         """One column of all rounds; empty where it does not apply."""
@@ -97,7 +101,10 @@ class Comparison:
 
 @dataclass
 class Report:
-    """Everything of one run. `unit`: what one request is. facts: figures with no table of their own, by name."""
+    """Everything of one run. `unit`: what one request is. facts: figures with no table of their own, by name.
+
+    tables: further ones, heading first. data: what goes into the JSON alone.
+    """
 
     title: str
     unit: str
@@ -108,11 +115,13 @@ class Report:
     comparisons: list[Comparison] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    tables: list[list[list[str]]] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
 
     @property
     def errors(self) -> int:
-        """Requests without their answer, of all legs."""
-        return sum(one.errors for leg in self.legs for one in leg.rounds)
+        """Requests without their answer, of all legs that are ours."""
+        return sum(one.errors for leg in self.legs if leg.is_ours for one in leg.rounds)
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""
@@ -126,6 +135,7 @@ class Report:
             "facts": self.facts,
             "comparisons": [one.to_json() for one in self.comparisons],
             "notes": self.notes,
+            **self.data,
         }
 
     def to_text(self) -> str:
@@ -151,11 +161,13 @@ class Report:
         facts = [f"{name.replace('_', ' ')}: {value}" for name, value in self.facts.items()]
         divided = [_divided(leg) for leg in self.legs if leg.rounds[0].cpu_ms_by_role]
         others = [value for leg in self.legs for value in leg.values("others_cpu_percent")]
-        disturbance = (
-            f"other processes' share of the cores: {statistics.median(others):.0f} % in the median leg, "
-            f"{max(others):.0f} % in the worst"
-        )
-        return [*map(str, self.comparisons), *facts, *divided, *self.notes, disturbance]
+        remarks = [*map(str, self.comparisons), *facts, *divided, *self.notes]
+        if others:
+            remarks.append(
+                f"other processes' share of the cores: {statistics.median(others):.0f} % in the median leg, "
+                f"{max(others):.0f} % in the worst"
+            )
+        return remarks
 
     def _tables(self) -> list[list[list[str]]]:
         legs = [[heading.format(self.unit) for heading in HEADINGS], *map(_row, self.legs)]
@@ -163,7 +175,8 @@ class Report:
             [role, str(one.processes), f"{one.pss_mb:.0f}", f"{one.rss_mb:.0f}", f"{one.idle_cpu_percent:.1f}"]
             for role, one in self.usage.items()
         ]
-        return [legs, [["server, after the load", "processes", "PSS MB", "RSS MB", "idle CPU %"], *usage]]
+        heading = ["server, after the load", "processes", "PSS MB", "RSS MB", "idle CPU %"]
+        return [table for table in (legs, [heading, *usage], *self.tables) if len(table) > 1]
 
 
 def _short(value: float) -> str:

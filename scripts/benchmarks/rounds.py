@@ -42,14 +42,14 @@ def interleave(legs: Legs, options: Options) -> dict[tuple[str, int | None], Leg
     for number in range(options.rounds):
         order = list(legs)[:: -1 if number % 2 else 1]
         for name, concurrency in order:
-            one = _watched(legs[name, concurrency])
+            one = watched(legs[name, concurrency])
             found[name, concurrency].append(one)
             at = "" if concurrency is None else f", c={concurrency}"
             options.say(f"round {number + 1} of {options.rounds}: {name}{at}: {one.requests_per_s:,.1f}/s")
     return {(name, concurrency): Leg(name, concurrency, rounds) for (name, concurrency), rounds in found.items()}
 
 
-def _watched(measure: Callable[[], Measurement]) -> Measurement:
+def watched(measure: Callable[[], Measurement]) -> Measurement:
     """A measurement, and how much it was disturbed."""
     started, others = time.monotonic(), processes.others_cpu_seconds()
     one = measure()

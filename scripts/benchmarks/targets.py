@@ -36,6 +36,7 @@ class Measurement:
     divides it, where there are several.
     mean_batch: rows in one call of the model, None where no model is called.
     others_cpu_percent: of the cores' time meanwhile, what went to processes that have nothing to do with this.
+    max_ms: of the slowest request.
     """
 
     requests_per_s: float
@@ -46,6 +47,7 @@ class Measurement:
     mean_batch: float | None = None
     cpu_ms_by_role: Mapping[str, float] = field(default_factory=dict)
     others_cpu_percent: float | None = None
+    max_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class _Listening(Program):
             cpu_ms_by_role=cpu_ms if len(cpu_ms) > 1 else {},
             errors=load.errors + (load.requests == 0),
             mean_batch=rows / calls if calls else None,
+            max_ms=load.max_ms,
         )
 
     def batches(self) -> tuple[float, float]:
@@ -134,6 +137,10 @@ class Server(_Listening):
             lines = response.read().decode().splitlines()
         return [_sum(lines, family) for family in families]
 
+    def fronts(self) -> int:
+        """How many processes speak HTTP."""
+        return sum(_role(processes.command(pid)) == "front" for pid in self.pids())
+
     def usage(self, idle_seconds: float) -> dict[str, Usage]:
         """By role, with the whole server as "all". Nothing may load it meanwhile."""
         time.sleep(CALM_S)
@@ -156,6 +163,13 @@ class ConstantServer(_Listening):
         super().__init__([sys.executable, "-m", "benchmarks.constant_server", str(threads)], cwd=SCRIPTS)
 
 
+class ConstantFront(_Listening):
+    """Our own loop in so many processes, answering a constant."""
+
+    def __init__(self, fronts: int) -> None:
+        super().__init__([sys.executable, "-m", "benchmarks.constant_front", str(fronts)], cwd=SCRIPTS)
+
+
 class ModelLoop(Program):
     """The bare model; see benchmarks.model_loop for what it does. `contract` is the model's."""
 
@@ -165,6 +179,7 @@ class ModelLoop(Program):
     def wait_until_up(self) -> None:
         """The model is loaded."""
         self.contract: dict[str, Any] = json.loads(self.line("", START_S))["contract"]
+        self.seconds_to_ready = time.monotonic() - self.started
 
     def calls(self, rows: int, seconds: float) -> Measurement:
         """The function alone, so many rows a call."""
@@ -174,14 +189,19 @@ class ModelLoop(Program):
         """Decoding and the function, so many pictures a call, in one thread or two."""
         return self._measure(do="pictures", rows=rows, seconds=seconds, folder=str(folder), pipelined=pipelined)
 
-    def tensors(self, rows: int, seconds: float, file: Path, form: str) -> Measurement:
-        """A tensor's bytes to an array and into the function; form: "binary" or "json"."""
-        return self._measure(do="tensors", rows=rows, seconds=seconds, file=str(file), form=form)
+    def tensors(self, rows: int, seconds: float, file: Path, form: str, *, called: bool = True) -> Measurement:
+        """A tensor's bytes to an array and, where `called`, into the function; form: "binary" or "json"."""
+        return self._measure(do="tensors", rows=rows, seconds=seconds, file=str(file), form=form, called=called)
 
     def answers(self, inputs: Sequence[Sequence[float]]) -> list[Any]:
         """What the function says to each row alone."""
         answers: list[Any] = self._ask(do="answers", inputs=inputs)
         return answers
+
+    def classes(self, folder: Path) -> list[int]:
+        """The class of each picture of the folder."""
+        classes: list[int] = self._ask(do="classes", folder=str(folder))
+        return classes
 
     def _measure(self, **order: Any) -> Measurement:
         found = self._ask(**order)

@@ -29,10 +29,6 @@ FORMS = {"binary": "a copy", "json": "orjson"}
 
 def run(cache: Path, mobilenet: Path, options: Options) -> Report:
     """Measure; raises what starting or loading raises. cache: where the small model is kept from run to run."""
-    pooling = cache / "pooling.keras"
-    if not pooling.exists():
-        make = [sys.executable, "-m", "benchmarks.tensors", str(pooling)]
-        subprocess.run(make, cwd=SCRIPTS, check=True, capture_output=True)
     settings = {"MAX_JSON_BYTES": str(JSON_BYTES_MAX), "PREDICT_TIMEOUT_MS": TIMEOUT_MS}
     report = Report(
         f"{ROWS} rows of {SIDE}x{SIDE}x3 float32 in one request",
@@ -44,12 +40,21 @@ def run(cache: Path, mobilenet: Path, options: Options) -> Report:
             "server": {**server_settings(), **settings},
         },
     )
-    for model in (pooling, mobilenet):
+    for model in (pooling(cache), mobilenet):
         report.legs += measured(model, settings, options, report)
     report.notes.append(
         "c=1: one connection with one request under way; CPU ms of the server without the load generator"
     )
     return report
+
+
+def pooling(cache: Path) -> Path:
+    """The model that takes hardly any time, in the cache; made where it is missing."""
+    path = cache / "pooling.keras"
+    if not path.exists():
+        make = [sys.executable, "-m", "benchmarks.tensors", str(path)]
+        subprocess.run(make, cwd=SCRIPTS, check=True, capture_output=True)
+    return path
 
 
 def measured(model: Path, settings: dict[str, str], options: Options, report: Report) -> list[Leg]:
@@ -88,13 +93,13 @@ def alone(loop: ModelLoop, raw: Path, form: str, options: Options) -> Measuremen
     )
 
 
-def written(folder: Path, name: str) -> dict[str, wrk.Bodies]:
+def written(folder: Path, name: str, rows: int = ROWS) -> dict[str, wrk.Bodies]:
     """The request in both forms, and beside each what is left of it without its envelope."""
     import numpy as np
     import orjson
 
     folder.mkdir()
-    values = np.random.default_rng(0).random((ROWS, SIDE, SIDE, 3), np.float32)
+    values = np.random.default_rng(0).random((rows, SIDE, SIDE, 3), np.float32)
     raw, text = values.tobytes(), orjson.dumps(values.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
     (folder / "raw-binary").write_bytes(raw)
     (folder / "raw-json").write_bytes(text)

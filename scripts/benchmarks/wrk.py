@@ -30,6 +30,7 @@ class Load:
     p50_ms: float
     p99_ms: float
     errors: int
+    max_ms: float = 0.0
 
     @property
     def requests_per_s(self) -> float:
