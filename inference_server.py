@@ -79,8 +79,9 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
 
     tally = Tally(client.slot)
     recorder = Recorder(settings, journal, client.slot) if journal is not None else None
-    predictions = Predictions(settings, tally, recorder)
-    answering = Answering(Guard(settings), tally, recorder)
+    guard = Guard(settings)
+    predictions = Predictions(settings, client, guard, tally, recorder)
+    answering = Answering(guard, tally, recorder)
     app = Application(client, answering.refuse)
     app.install(answering)
     spoken = [

@@ -53,6 +53,7 @@ class Application(bottle.Bottle):
         environ["bottle.app"] = self
         request.bind(environ)
         try:
+            self.trigger_hook("before_request")
             route, parts = self.router.match(environ)
             if "label" in route.config:  # a model's: returns what is said here
                 return route.call(**parts)
@@ -64,6 +65,8 @@ class Application(bottle.Bottle):
             return self._as_said(raised)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client hears of it
             return self._refuse(bottle.HTTPError(500, exception=error))
+        finally:
+            self.trigger_hook("after_request")
 
     def _as_said(self, said: Any) -> Said:
         """What a route returned that somebody added to ours, by Bottle's own rules."""

@@ -173,6 +173,14 @@ class Channel(HTTPChannel):
             self.server.count("refused")
             self.answer(front.parser_error(request.error.code, request.error.body))
             return
+        head = request.head
+        if head is not None and head.manner is not None:
+            exchange = head.manner.again(request.body)
+            if exchange is not None:
+                self.exchange = exchange
+                front.begin(exchange, self)
+                return
+            head.manner = None
         environ = request.environ()
         environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = self.addr[0]
         environ["REMOTE_PORT"] = str(self.addr[1])
@@ -189,6 +197,8 @@ class Channel(HTTPChannel):
         elif isinstance(said, Response):
             self.answer(said)
         else:
+            if head is not None and head.length is not None and not isinstance(said, Errand):
+                head.manner = said.repeatable()
             self.exchange = said
             front.begin(said, self)
 

@@ -38,6 +38,13 @@ class Response(NamedTuple):
     body: bytes
 
 
+class Repeatable(Protocol):
+    """How requests with the same header as one before may be begun."""
+
+    def again(self, body: bytes) -> Exchange | None:
+        """The next one's exchange; None where the application must be asked."""
+
+
 class Exchange(Protocol):
     """A prediction request between its two halves; nothing here raises but `prepare`."""
 
@@ -46,6 +53,9 @@ class Exchange(Protocol):
     items: list[tuple[int, Any]]
     deadline: float
     priority: int
+
+    def repeatable(self) -> Repeatable | None:
+        """For further requests with the same header; None where each must be put to the application."""
 
     def prepare(self) -> None:
         """Turn the body into items; in the pool where `heavy`. Raises what `fail` understands."""

@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes
 
 from waitress.buffers import ReadOnlyFileBasedBuffer
 
-from front.halves import Refused
+from front.halves import Refused, Repeatable
 
 FIELDS_MAX = 128
 # A body of 10**18 bytes is refused by its size; one with more digits is no number of bytes at all.
@@ -60,10 +60,11 @@ class Head:
     """What a header says. Requests with the same one share it, so nothing in it may be changed.
 
     length: bytes of the body; None where it comes in chunks. keeps: whether the client wants the connection kept.
-    environ: what the application will see of it.
+    environ: what the application will see of it. manner: what it made of a request with this header, where it would do
+    the same with the next one.
     """
 
-    __slots__ = ("command", "environ", "expects_continue", "headers", "keeps", "length", "line", "version")
+    __slots__ = ("command", "environ", "expects_continue", "headers", "keeps", "length", "line", "manner", "version")
 
     def __init__(self, line: Line, headers: dict[str, str], length: int | None, environ: dict[str, Any]) -> None:
         self.line = line
@@ -75,6 +76,7 @@ class Head:
         expected = headers.get("EXPECT") if line.version == "1.1" and length != 0 else None
         self.expects_continue = expected is not None and expected.lower() == "100-continue"
         self.environ = environ
+        self.manner: Repeatable | None = None
 
 
 class Heads:

@@ -99,6 +99,14 @@ class Parser:
         """What has come of a body that is not whole yet."""
         return 0 if self._gathering is None else len(self._gathering)
 
+    @property
+    def body(self) -> bytes:
+        """All of it."""
+        if self._gathering is None:
+            return self._body
+        whole: bytes = self._gathering.getfile().getvalue()
+        return whole
+
     def environ(self) -> dict[str, Any]:
         """What the application sees of it, but for the client's address."""
         head = self.head

@@ -15,10 +15,11 @@ from batching.items import outputs_of
 from front.answering import id_of
 from front.catalog import Entry
 from front.encodings import decode, encode
-from front.exchange import UNLOGGED, Exchange, Tally, Waiting
+from front.exchange import UNLOGGED, Exchange, Manner, Services, Tally, Waiting
 from front.halves import Response
 from front.recorder import Recorder
 from front.refusals import STATUS, NotServed, Refusal, code_of, request_id
+from front.security import Guard
 from front.settings import Settings
 from models.dialects import native
 from models.dialects.dialect import Call, Dialect, Request, nothing
@@ -27,18 +28,18 @@ from models.schema import Compiled
 
 IDENTITY = "identity"
 EMBEDDED = "InferenceServer.predict"  # what the log calls the endpoint of calls that are no HTTP
-# A larger body is parsed in the thread pool: at about 100 MB/s this is 0.2 ms of the loop's time.
-INLINE_BODY_BYTES = 16 * 1024
 
 
 class Predictions:
     """Makes exchanges for one application."""
 
-    def __init__(self, settings: Settings, tally: Tally, recorder: Recorder | None) -> None:
+    def __init__(self, settings: Settings, client: Any, guard: Guard, tally: Tally, recorder: Recorder | None) -> None:
         self._settings = settings
-        self._timeout_s = settings.predict_timeout_ms / 1000
-        self._tally = tally
-        self._recorder = recorder
+        self._client = client
+        self._guard = guard
+        self._services = Services(
+            tally, recorder, settings.max_json_bytes, settings.queue_rows, settings.max_image_pixels
+        )
 
     def exchange(
         self,
@@ -57,21 +58,44 @@ class Predictions:
         Raises NotServed while its contract is unknown, BadInput for a wrong time limit.
         """
         contract = ready(entry).contract
-        # Decoding a picture takes from a tenth of a millisecond to half a second: never in the loop.
-        heavy = len(body) > INLINE_BODY_BYTES or (action == "classify" and contract.image is not None)
-        coding = environ.get("HTTP_CONTENT_ENCODING", IDENTITY)
-        wanted = environ.get("HTTP_ACCEPT_ENCODING")
+        coding, wanted = environ.get("HTTP_CONTENT_ENCODING", IDENTITY), environ.get("HTTP_ACCEPT_ENCODING")
         finish = None
         if wanted is not None or coding != IDENTITY:
             finish = Compressed(coding, wanted, self._settings.max_body_bytes)
-            heavy = heavy or coding != IDENTITY
-        asked_ms = environ.get("HTTP_X_REQUEST_TIMEOUT_MS")
-        timeout_s = self._timeout_s if asked_ms is None else min(self._timeout_s, _milliseconds(asked_ms) / 1000)
-        call = _call(self._settings, action, body, headers_of(environ), query)
-        place = environ["REQUEST_METHOD"], environ["PATH_INFO"], model, given
-        return Exchange(
-            entry, route, self._tally, self._recorder, dialect, call, place, finish, id_of(environ), timeout_s, heavy
+        # Decoding a picture takes from a tenth of a millisecond to half a second: never in the loop.
+        heavy = coding != IDENTITY or (action == "classify" and contract.image is not None)
+        limit_ms, asked_ms = self._settings.predict_timeout_ms, environ.get("HTTP_X_REQUEST_TIMEOUT_MS")
+        if asked_ms is not None:
+            limit_ms = min(limit_ms, _milliseconds(asked_ms))
+        words = {name: value for name, value in environ.items() if type(value) is str}  # the header without the body
+        manner = Manner(
+            self._services,
+            entry,
+            route,
+            dialect,
+            action,
+            headers_of(words),
+            query,
+            (environ["REQUEST_METHOD"], environ["PATH_INFO"], model, given),
+            finish,
+            environ.get("HTTP_X_REQUEST_ID"),
+            limit_ms / 1000,
+            heavy,
+            self._holding(entry, query),
         )
+        return Exchange(manner, body, id_of(environ))
+
+    def _holding(self, entry: Entry, query: Callable[[str], str | None]) -> Callable[[], bool] | None:
+        """Whether the next request with the same header would go the same way: as long as models and keys are the same.
+
+        None where a share of the requests goes to a canary, or the path says more than its route.
+        """
+        client, guard = self._client, self._guard
+        routing = client.view.routing.get(entry.name)
+        if query is not nothing or (routing is not None and routing.canary is not None):
+            return None
+        models, keys = client.view.serial, guard.serial
+        return lambda: client.view.serial == models and guard.serial == keys
 
 
 def _milliseconds(asked: str) -> int:

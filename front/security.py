@@ -67,7 +67,10 @@ PASS = Verdict()
 
 
 class Guard:
-    """The rules that one server's settings make. Raises ValueError for those that cannot be meant."""
+    """The rules that one server's settings make. Raises ValueError for those that cannot be meant.
+
+    serial: another number whenever the keys have been read: what was allowed before must be asked again.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -75,6 +78,7 @@ class Guard:
         self._known_hosts: set[str] = set()
         self._origins = _origins(settings.allowed_origins)
         self._keys: dict[str, frozenset[bytes]] = {}
+        self.serial = 0
         self.read_keys()
 
     def read_keys(self) -> None:
@@ -87,6 +91,7 @@ class Guard:
         if PREDICT in keys:
             keys.setdefault(ADMIN, keys[PREDICT])
         self._keys = keys
+        self.serial += 1
 
     def read_keys_again(self) -> None:
         """The same where nobody waits for what is wrong with them: it is logged, and the keys stay as they were."""
@@ -159,6 +164,9 @@ class Shared:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._exchange, name)
+
+    def repeatable(self) -> None:
+        """The next request with the same header must be asked for its headers, too."""
 
     def answer(self, outcomes: Any) -> Any:
         return self._with_headers(self._exchange.answer(outcomes))
