@@ -24,7 +24,7 @@ from batching.vitals import Vitals
 
 log = logging.getLogger("inference.worker")
 
-WARM_UP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+WARM_UP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class LoadedModel(Protocol):

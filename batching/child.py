@@ -26,7 +26,7 @@ WITHHELD_ENVIRONMENT = ("DATABASE_URL",)
 OOM_SCORE_MORE, OOM_SCORE_MAX = 500, 1000
 # How much later than others a worker with long calls comes to the processor. Measured on two noisy cores with
 # MobileNetV2 under load from 64 connections: a small model beside it answered within 8 instead of 20 ms (p99), /health
-# within 5 instead of 12; 48 instead of 53 pictures/s were done, within the noise. 5 made no difference that could be seen.
+# within 5 instead of 12; 48 instead of 53 pictures/s were done, within the noise. 5 made no difference.
 NICENESS, NICENESS_MAX = 10, 19
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # The first that holds for any thread is said of the whole process.

@@ -33,9 +33,12 @@ FEW = 3
 FORGOTTEN = 64
 # A larger size is run instead only where it is cheaper by so much; measurements are off by a tenth or two.
 CLEARLY = 1.25
-# Rows/s may be so much below the best for the sake of a larger batch: a short measurement on a busy machine is off by
-# so much, and larger batches save what is spent around a call. In the simulation it cost 0.3 points of goodput at most.
-TOLERANCE = 0.2
+# Rows/s may be so much below the best for the sake of a smaller batch.
+TOLERANCE = 0.05
+# What a batch costs the worker beside the call.
+AROUND_S = 0.00005
+# Where the largest that was measured is the best, one so much larger is tried; and so many rows while nothing is known.
+REACH, COLD_ROWS = 2, 64
 PLANS_MAX = 4096
 
 
@@ -74,7 +77,7 @@ class Cost:
         ]
         self._shape()
 
-        self._best: int = limit
+        self._best: int = min(limit, COLD_ROWS)
 
     @property
     def sure(self) -> bool:
@@ -133,26 +136,33 @@ class Cost:
         return self._best
 
     def _choose_best(self, room: float) -> None:
-        at, above_line = self._at, self._above_line
+        if not self._known:
+            self._best, self._room = min(self.limit, COLD_ROWS), (0.0, inf)
+            return
+        at, above_line, known = self._at, self._above_line, self._sizes[max(self._known)]
         seconds: dict[int, float] = {}
         for rows, place, part in self._tried:
+            if rows > known:
+                break
             high = at[place]
-            if part == 1.0:
-                seconds[rows] = high
-            else:
+            if part < 1.0:
                 low = at[place - 1]
                 straight = (low + (high - low) * part) * (above_line[place] or 1.0)
-                seconds[rows] = min(max(straight, low), high)
+                high = min(max(straight, low), high)
+            seconds[rows] = high + AROUND_S
         rates = {rows: rows / cost for rows, cost in seconds.items()}
         top = max(rates.values())
         good = {rows: min(rows, top * (room - cost)) / cost for rows, cost in seconds.items()}
         best = max(good, key=lambda rows: (good[rows], rows))
-        # Larger is better where rates are about equal, as long as the time left does not bind.
+        # Of the sizes, a smaller one is better where rates are about equal: it takes less memory, and all hear sooner.
         enough = (1 - TOLERANCE) * good[best]
-        widest = max(rows for rows, rate in rates.items() if rate >= (1 - TOLERANCE) * top)
-        needed = seconds[widest] + widest / top
+        least = min((size for size in self._sizes if rates.get(size, 0.0) >= (1 - TOLERANCE) * top), default=best)
+        if least == known:  # more seems to pay: try it
+            least = min(self.limit, REACH * known)
+            seconds[least] = self._plan(least).seconds
+        needed = seconds[least] + least / top
         if room >= needed or good[best] <= 0:  # the time left does not bind, or nothing can be done in time anyway
-            self._best = widest
+            self._best = least
             self._room = (needed, inf) if room >= needed else (0.0, min(seconds.values()))
         else:
             free = [rows for rows in rates if rates[rows] == good[rows] >= enough]

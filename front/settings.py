@@ -57,7 +57,7 @@ class Settings:
         None, "HTTP processes, or auto", "unset: auto, half of the cores, at least 1 and at most 4 for each worker"
     )
     workers: int = _setting(1, "processes with the models", "TensorFlow uses all cores already; each costs its memory")
-    batch_max_size: int = _setting(64, "rows in one batch at the most", "fewer where warm-up shows that fewer pay")
+    batch_max_size: int = _setting(1024, "rows in one batch at the most", "only as many as warm-up shows to pay")
     batch_max_wait_ms: float = _setting(
         0.0,
         "how long the first row of a batch waits for others",

@@ -42,6 +42,8 @@ TRIAL_ROWS = 5
 TRIAL_SIZES = (8, 32, 128)
 # Timed calls of each batch size: so many at least, so many at most, and no more once they took so long.
 MIN_CALLS, MAX_CALLS, CALLS_S = 3, 20, 0.05
+# No larger batch is tried once two in a row have brought less than that in rows/s, nor one whose inputs take so much.
+WORTH, WARM_UP_BYTES = 1.05, 64 * 1024 * 1024
 
 
 class Graph:
@@ -173,20 +175,24 @@ class LoadedModel:
     def warm_up(self, sizes: Sequence[int], budget_s: float) -> dict[int, float]:
         """Run each number of rows several times, in every form of input: rows -> least seconds of one call.
 
-        The smallest is always run; the next ones while they can be expected to fit into the budget. Empty when the
-        model takes none of the rows we can think of: such a model is served cold.
+        The smallest is always run; the next ones while they pay, and can be expected to fit into the budget. Empty when
+        the model takes none of the rows we can think of: such a model is served cold.
         """
         self._compile_adopted(max(sizes))
         seconds: dict[int, float] = {}
+        useless, rate = 0, 0.0
+        row_bytes = sum(array.nbytes for array in self._row or ())
         started = time.perf_counter()
         for rows in sorted(set(sizes)) if self._row is not None else ():
             spent = time.perf_counter() - started
             if seconds:
                 last = max(seconds)
                 expected = seconds[last] * rows / last * (1 + MIN_CALLS) * len(self._forms)
-                if spent + expected > budget_s:
+                if useless > 1 or spent + expected > budget_s or rows * row_bytes > WARM_UP_BYTES:
                     break
             seconds[rows] = max(_least_s(partial(self.run, batch)) for batch in self._batches(rows))
+            useless = 0 if rows >= WORTH * rate * seconds[rows] else useless + 1
+            rate = max(rate, rows / seconds[rows])
         return seconds
 
     def compile_for(self, rows: int) -> float:

@@ -101,11 +101,11 @@ def test_a_straight_cost_is_never_padded() -> None:
     [
         ({}, 64, PLENTY_S, 64),
         ({1: 0.001, 8: 0.002, 64: 0.004}, 64, PLENTY_S, 64),
-        ({1: 0.001, 8: 0.002, 16: 0.003}, 64, PLENTY_S, 64),
+        ({1: 0.001, 8: 0.002, 16: 0.003}, 64, PLENTY_S, 32),
         ({1: 0.001, 8: 0.002, 64: 0.100}, 64, PLENTY_S, 8),
-        ({1: 0.001, 8: 0.002, 64: 0.0166}, 64, PLENTY_S, 64),
-        ({1: 0.0, 8: 0.0}, 64, PLENTY_S, 64),
-        ({1: 0.001, 8: 0.002, 64: 0.100}, 4, PLENTY_S, 4),
+        ({1: 0.001, 8: 0.002, 64: 0.0162}, 64, PLENTY_S, 8),
+        ({1: 0.0, 8: 0.0}, 64, PLENTY_S, 16),
+        ({1: 0.001, 8: 0.002, 64: 0.100}, 4, PLENTY_S, 2),
         ({size: 0.002 + size * 0.003 for size in (1, 2, 4, 8, 16, 32)}, 32, 0.1, 16),
         ({size: 0.010 + size * 0.0005 for size in (1, 2, 4, 8, 16, 32)}, 32, 0.1, 32),
         ({1: 0.5, 8: 0.6}, 8, 0.1, 8),
@@ -113,10 +113,10 @@ def test_a_straight_cost_is_never_padded() -> None:
     ids=[
         "nothing measured",
         "more always pays",
-        "the largest measured is best, so nothing speaks against more",
+        "the largest measured is best, so twice as much is tried",
         "a large batch is slow",
-        "larger is nearly as good",
-        "too quick to measure",
+        "larger is hardly better",
+        "too quick to measure: twice as much is tried",
         "the limit is lower",
         "two of the largest would not fit into the time that there is",
         "they would",
@@ -125,6 +125,22 @@ def test_a_straight_cost_is_never_padded() -> None:
 )
 def test_best_batches(measured: dict[int, float], limit: int, budget_s: float, expected: int) -> None:
     assert Cost(measured, limit).best_rows(budget_s) == expected
+
+
+def test_larger_batches_are_tried_while_they_pay_and_no_further() -> None:
+    """5 ms and then some; from 128 rows on every row costs as much as the first."""
+
+    def seconds(rows: int) -> float:
+        return 0.005 + rows * 0.00001 if rows <= 128 else rows * 0.0001
+
+    cost = Cost({size: seconds(size) for size in (1, 2, 4, 8)}, 1024)
+    aimed = []
+    for _ in range(100):
+        aimed.append(cost.best_rows(PLENTY_S))
+        cost.learn(aimed[-1], seconds(aimed[-1]))
+    assert aimed[0] == 16
+    assert aimed[-1] == 128
+    assert max(aimed) == 256
 
 
 def test_a_model_with_a_large_fixed_cost_keeps_most_of_its_rate() -> None:
