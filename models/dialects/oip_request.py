@@ -6,12 +6,14 @@ Owns the request's members and Triton's words for what is wrong with them. Knows
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import orjson
 
-from models import explanation
+from models import explanation, numbers
 from models.body import loads
 from models.contract import Contract, Tensor
 from models.dialects import oip_binary
@@ -54,18 +56,38 @@ def parse(compiled: Compiled, call: Call) -> Request:
         TooLarge: the JSON has more bytes than the call allows, or holds too many lists.
         Unimplemented: shared memory or sequences.
     """
-    contract = compiled.contract
     size = oip_binary.json_size(call.header(oip_binary.HEADER.lower()), len(call.body))
     if size == 0:
         return _raw(compiled, call)
     if (json_bytes := len(call.body) if size is None else size) > call.max_json_bytes:
         raise TooLarge(f"the request's JSON has {json_bytes} bytes, at most {call.max_json_bytes} are taken")
+    if size is None and json_bytes >= numbers.BYTES_MIN:
+        body, cut = numbers.cut_out(call.body, "data")
+        if cut:
+            # Whatever is wrong is found again below, and told by what the client has sent.
+            with suppress(BadInput, TooLarge, Unimplemented):
+                return _read(compiled, call, None, _put_back(loads(body), cut))
     try:
         members = loads(call.body if size is None else call.body[:size])
     except BadInput as fault:
         fault.message = f"failed to parse the request JSON buffer: {fault.message}"
         fault.args = (fault.message,)
         raise
+    return _read(compiled, call, size, members)
+
+
+def _put_back(members: dict[str, Any], cut: dict[str, Array]) -> dict[str, Any]:
+    """Numbers for the words that stand for them, each in its input. Raises BadInput where one stands elsewhere."""
+    for entry in _list(members.get("inputs"), "inputs"):
+        if type(entry.get("data")) is str and entry["data"] in cut:
+            entry["data"] = cut.pop(entry["data"])
+    if cut:
+        raise _unparsed("data")
+    return members
+
+
+def _read(compiled: Compiled, call: Call, size: int | None, members: dict[str, Any]) -> Request:
+    contract = compiled.contract
     parameters = _object(members.get("parameters"), "parameters")
     timeout_s, priority = _schedule(contract, parameters)
     reply = Reply(_id(members), _wanted(contract, members, in_binary=_flag(parameters, "binary_data_output")))
@@ -305,6 +327,11 @@ def _refuse_other_than_one_source(entry: dict[str, Any], parameters: dict[str, A
 
 def _from_data(data: Any, tensor: Tensor, shape: tuple[int, ...], position: int) -> Array:
     """The array that `data` makes, flat in row-major order or nested as the shape says."""
+    if isinstance(data, np.ndarray):
+        array = numbers.cast(data, tensor, shape)
+        if array is None:
+            raise _unparsed("data")
+        return array
     if type(data) is not list:
         raise _unparsed("data")
     locate = under("inputs", position, "data")

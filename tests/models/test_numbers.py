@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models import numbers
 from models.contract import Contract, Field, Tensor
-from models.dialects import native, tf_serving
+from models.dialects import native, open_inference, tf_serving
 from models.dialects.dialect import Call, nothing
 from models.errors import BadInput, TooLarge
 from models.schema import compile_contract
@@ -142,3 +142,72 @@ def test_too_many_rows_are_refused_in_the_usual_words() -> None:
 def test_every_contract_is_looked_at_once() -> None:
     assert compile_contract(contract(VECTOR)).plain == VECTOR
     assert compile_contract(contract(Tensor("x", "string", (3,)))).plain is None
+
+
+# ------------------------------------------------------------------------------------------ lists cut out of a body
+
+LONG = ",".join(f"{number}.25" for number in range(400))
+VALUES = np.arange(400) + 0.25
+
+
+def test_long_lists_under_the_key_become_words_and_everything_else_stays() -> None:
+    text = (
+        f'{{"id":"a","inputs":[{{"name":"x","data" : [{LONG}],"shape":[400]}},{{"data":[1,2]}},{{"data":[{LONG}]}}]}}'
+    )
+    body, found = numbers.cut_out(text.encode(), "data")
+    assert [array.tolist() for array in found.values()] == [VALUES.tolist()] * 2
+    first, second = found
+    wanted = [{"name": "x", "data": first, "shape": [400]}, {"data": [1, 2]}, {"data": second}]
+    assert json.loads(body) == {"id": "a", "inputs": wanted}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"data":[{LONG},[1]]}}', f'{{"data":[{LONG},null]}}', f'{{"data":[{LONG},]}}', f'{{"data":[{LONG},1e999]}}',
+        f'{{"data":[{LONG},01]}}', f'{{"data":[{LONG} 5]}}', f'{{"data":[{LONG}', f'{{"data":{{"x":[{LONG}]}}}}',
+        f'{{"other":[{LONG}]}}', json.dumps({"text": f'"data":[{LONG}]'}), f'{{"data":[{LONG},"]"]}}',
+    ],
+)  # fmt: skip
+def test_what_is_no_flat_list_of_numbers_is_not_touched(text: str) -> None:
+    assert numbers.cut_out(text.encode(), "data") == (text.encode(), {})
+
+
+def v2(data: str, **more: Any) -> bytes:
+    entry = json.dumps({"name": "x", "datatype": "FP32", "shape": [100, 4], **more})
+    return f'{{"inputs":[{entry[:-1]},"data":{data}}}]}}'.encode()
+
+
+WIDE = contract(Tensor("x", "float32", (4,)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        v2(f"[{LONG}]"), v2(f"[{LONG},1]"), v2(f"[{LONG[:-7]}]"), v2(f"[{LONG[:-6]}1e39]"),
+        v2(f"[{LONG}]", shape=[4, 100]),
+        v2(f"[{LONG}]", parameters={"a": [1]}), v2(f"[{LONG}]", datatype="FP64"), v2(f"[{LONG}]", name="z"),
+        v2(f"[{LONG}]", parameters={"data": 1}), v2(f"[{LONG}")[:-2], v2(f"[{LONG}]") + b"x",
+        v2(f"[{LONG}]").replace(b'"inputs"', b'"parameters":{"data":[%b]},"inputs"' % LONG.encode()),
+        v2(f"[{LONG}]").replace(b'"name"', b'"name":"x","name"'), v2(f"[[{LONG}]]"),
+        v2("[" + LONG.replace("0.25", "true") + "]"),
+        v2("[" + ",".join("[1.5,2,3e2,-4]" for _ in range(100)) + "]"),
+    ],
+)  # fmt: skip
+def test_a_long_request_is_understood_or_refused_as_it_is_without_cutting(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = OneVersion(compile_contract(WIDE))
+    call = Call("infer", body, nothing, 1 << 20, 1000)
+
+    def outcome() -> Any:
+        try:
+            request = open_inference.parse(version, call)
+        except (BadInput, TooLarge) as error:
+            return type(error), str(error)
+        (item,) = request.items
+        return item.arrays[0].tobytes(), item.arrays[0].shape, request.form, request.count
+
+    cut = outcome()
+    monkeypatch.setattr(numbers, "BYTES_MIN", 1 << 30)
+    assert cut == outcome()
