@@ -315,7 +315,7 @@ def test_a_corrupt_model_ends_with_its_own_code_and_names_model_and_reason(tmp_p
 
 def test_sigkill_of_the_supervisor_leaves_no_process_and_no_port(demo_models: Path) -> None:
     with subprocess.Popen(
-        [*SERVER, str(demo_models / "dummy"), "--port", "0"], stdout=subprocess.PIPE, text=True
+        [*SERVER, str(demo_models / "dummy"), "--port", "0", "--fronts", "2"], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
         url = process.stdout.readline().split()[-1]
