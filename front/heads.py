@@ -30,6 +30,8 @@ LENGTH_DIGITS_MAX = 19
 ONLY_ONCE = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE", "HOST", "TRANSFER_ENCODING"})
 # WSGI has names of their own for these; all others begin with HTTP_.
 UNPREFIXED = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE"})
+# What holds one of these is judged each time: no key stays in memory.
+SECRETS = frozenset({"AUTHORIZATION", "COOKIE", "PROXY_AUTHORIZATION"})
 # So many headers of so many bytes are kept, of those that came twice; and of so many it is known that they came once.
 KEPT_MAX, KEPT_BYTES_MAX, ONCE_MAX = 512, 2048, 4096
 
@@ -111,7 +113,7 @@ class Heads:
         headers = _headers(fields)
         _check_host(line, headers)
         head = Head(line, headers, self._length(line, headers), self._environ(line, headers))
-        if len(block) <= KEPT_BYTES_MAX:
+        if len(block) <= KEPT_BYTES_MAX and SECRETS.isdisjoint(headers):
             self._keep(block, head)
         return head
 

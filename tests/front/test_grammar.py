@@ -277,3 +277,27 @@ def test_no_bytes_make_the_parser_fail(data: bytes) -> None:
     outcomes([data])
     outcomes([CHUNKED + data])
     outcomes([GET + data])
+
+
+def test_a_header_is_kept_from_the_second_time_on_but_none_with_a_secret() -> None:
+    heads = Heads(header_bytes_max=32 * 1024, body_bytes_max=100, server={})
+    plain = b"GET / HTTP/1.1\r\nHost: localhost"
+    for number in range(3):
+        assert len(heads.known) == (number > 1)
+        heads.take(plain)
+    for secret in (b"Authorization: Bearer x", b"authorization: Basic x", b"Cookie: a=b", b"Proxy-Authorization: x"):
+        for _ in range(3):
+            heads.take(plain + b"\r\n" + secret)
+    assert [*heads.known] == [plain]
+
+
+def test_what_is_kept_of_headers_is_bounded() -> None:
+    heads = Heads(header_bytes_max=32 * 1024, body_bytes_max=100, server={})
+    for number in range(6000):
+        block = b"GET /%d HTTP/1.1\r\nHost: localhost" % number
+        heads.take(block)
+        heads.take(block)
+    assert len(heads.known) <= 512
+    for _ in range(2):
+        heads.take(b"GET /%b HTTP/1.1\r\nHost: localhost" % (b"x" * 3000))
+    assert all(len(block) < 2100 for block in heads.known)
