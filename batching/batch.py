@@ -24,7 +24,12 @@ from batching.vitals import Vitals
 
 log = logging.getLogger("inference.worker")
 
-WARM_UP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_WARM_UP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def warm_up_sizes(limit: int) -> list[int]:
+    """The batches to measure of a model that takes so many rows at once."""
+    return [size for size in _WARM_UP_SIZES if size < limit] + [limit]
 
 
 class LoadedModel(Protocol):
@@ -79,8 +84,7 @@ class Served:
 
     def warm_up(self, budget_s: float) -> None:
         """Let it measure what batches cost, as far as the budget goes."""
-        sizes = [size for size in WARM_UP_SIZES if size < self.limit] + [self.limit]
-        self.costs = dict(self.model.warm_up(sizes, budget_s))
+        self.costs = dict(self.model.warm_up(warm_up_sizes(self.limit), budget_s))
         self.line = self._lined()
 
     def _lined(self) -> Line:

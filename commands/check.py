@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from batching.batch import WARM_UP_SIZES
+from batching.batch import warm_up_sizes
 from batching.child import environment
 from batching.client import Target
 from commands import terminal
@@ -116,7 +116,7 @@ def _measured(reference: ModelReference, settings: Settings) -> dict[str, Any]:
         contract = Contract.from_json(probe.description)
         compiled = compile_contract(contract)
         limit = min(settings.batch_max_size, contract.max_rows or settings.batch_max_size)
-        sizes = [*(size for size in WARM_UP_SIZES if size < limit), limit]
+        sizes = warm_up_sizes(limit)
         seconds = probe.ask("warm", sizes=sizes, budget_s=settings.warm_up_budget_s)["seconds"]
         found = calibration.settled(reference, settings.calibration_dir, probe.tensorflow)
     return {

@@ -66,13 +66,11 @@ class Head:
     the same with the next one.
     """
 
-    __slots__ = ("command", "environ", "expects_continue", "headers", "keeps", "length", "line", "manner", "version")
+    __slots__ = ("command", "environ", "expects_continue", "keeps", "length", "manner", "version")
 
     def __init__(self, line: Line, headers: dict[str, str], length: int | None, environ: dict[str, Any]) -> None:
-        self.line = line
         self.command = line.command
         self.version = line.version
-        self.headers = headers
         self.length = length
         self.keeps = _keeps(line.version, headers.get("CONNECTION"))
         expected = headers.get("EXPECT") if line.version == "1.1" and length != 0 else None

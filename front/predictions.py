@@ -137,17 +137,6 @@ def headers_of(environ: dict[str, Any]) -> Callable[[str], str | None]:
     return header
 
 
-def _call(
-    settings: Settings,
-    action: str,
-    body: bytes,
-    header: Callable[[str], str | None],
-    query: Callable[[str], str | None],
-) -> Call:
-    """More rows than the queue holds could never be answered."""
-    return Call(action, body, header, settings.max_json_bytes, settings.queue_rows, settings.max_image_pixels, query)
-
-
 def ready(entry: Entry) -> Compiled:
     """The compiled contract of a version that can be asked. Raises NotServed otherwise."""
     if entry.compiled is None or entry.state in ("FAILED", "UNLOADED"):
@@ -167,7 +156,8 @@ def predict(
     waiting: Waiting = client
     try:
         compiled = ready(entry)
-        parsed: Request = native.parse(entry, _call(settings, "predict", encoded, nothing, nothing))
+        limits = settings.max_json_bytes, settings.queue_rows, settings.max_image_pixels
+        parsed: Request = native.parse(entry, Call("predict", encoded, nothing, *limits))
         items = [(len(item.rows), item.arrays) for item in parsed.items]
         outcomes = waiting.call(entry.target, items, started + settings.predict_timeout_ms / 1000)
         answer = native.render(compiled, parsed, outputs_of(outcomes)).body

@@ -26,6 +26,8 @@ BYTES_MIN = 2048
 # What numbers and the blanks between them are made of; in a key the same letters are left out on both sides.
 _WITHIN = b"0123456789.eE+- \t\r\n"
 _DTYPES = ("float32", "float64")
+# Where a key that is longer, or stands behind more blanks, is read in the usual way.
+_BEGINNING = 512
 _OPENED = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\[").match
 # What no client knows.
 _WORD = f"numbers-{os.urandom(16).hex()}-"
@@ -42,6 +44,8 @@ def plain_rows(contract: Contract) -> Tensor | None:
 
 def instances(body: bytes, tensor: Tensor, max_rows: int) -> Array | None:
     """(rows, *shape) of {"instances": [row, …]}; None for what is not just that, or more rows."""
+    if not _begins(body, ROWS):
+        return None
     frame, row = _framed(ROWS), _row(tensor.shape)
     left = _left(body)
     rows, rest = divmod(len(left) - len(frame) - len(b"[]}") + 1, len(row) + 1)
@@ -52,9 +56,8 @@ def instances(body: bytes, tensor: Tensor, max_rows: int) -> Array | None:
 
 def one(body: bytes, tensor: Tensor) -> tuple[str, Array] | None:
     """The key, and (1, *shape) of {"features": row} or {input: row}; None for what is not just that."""
-    left = _left(body)
     for key in (VALUE, tensor.name):
-        if left == b"%b%b}" % (_framed(key), _row(tensor.shape)):
+        if _begins(body, key) and _left(body) == b"%b%b}" % (_framed(key), _row(tensor.shape)):
             array = _numbers(body, key, tensor, 1)
             return None if array is None else (key, array)
     return None
@@ -102,6 +105,11 @@ def cast(numbers: Array, tensor: Tensor, shape: tuple[int, ...]) -> Array | None
             return numbers.astype(tensor.dtype, copy=False).reshape(shape)
     except FloatingPointError:
         return None
+
+
+def _begins(body: bytes, key: str) -> bool:
+    """Whether it may be a body of this key: a look at its beginning spares one through all of it."""
+    return _left(body[:_BEGINNING]).startswith(_framed(key))
 
 
 def _left(body: bytes) -> bytes:

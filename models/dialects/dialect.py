@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from models.contract import Contract
 from models.errors import BadInput
 from models.schema import Compiled
 from models.tensors import Array, Item
@@ -53,6 +54,10 @@ class Call(NamedTuple):
     max_rows: int
     max_image_pixels: int = 0
     query: Callable[[str], str | None] = nothing
+
+    def most_rows(self, contract: Contract) -> int:
+        """How many rows a request to this model may have: what the server takes, or less where the contract says so."""
+        return min(self.max_rows, contract.max_rows or self.max_rows)
 
 
 @dataclass(slots=True, eq=False)

@@ -61,7 +61,7 @@ def parse(version: Version, call: Call) -> Request:
     form = ("classify", _top(call.query("top")))
     if contract.image is not None:
         # More could never be queued, and each costs some time before anything is known of it.
-        max_rows = min(contract.max_rows or call.max_rows, call.max_rows)
+        max_rows = call.most_rows(contract)
         content_type = call.header("content-type") or ""
         found = pictures(call.body, content_type, max_json_bytes=call.max_json_bytes, max_rows=max_rows)
         if found is not None:
@@ -122,8 +122,7 @@ def _tensors(compiled: Compiled, call: Call, asked: Any) -> Request:
 
 def _plain(compiled: Compiled, tensor: Tensor, call: Call, asked: Any) -> Request | None:
     """A body that is nothing but numbers; None for any other."""
-    max_rows = min(call.max_rows, compiled.contract.max_rows or call.max_rows)
-    array = numbers.instances(call.body, tensor, max_rows)
+    array = numbers.instances(call.body, tensor, call.most_rows(compiled.contract))
     if array is not None:
         return Request((Item((array,), range(len(array))),), len(array), True, form=asked)
     found = numbers.one(call.body, tensor)

@@ -215,7 +215,7 @@ class _Inputs:
         self._body = call.body
         self._at = blob
         self._tensors = {tensor.name: tensor for tensor in contract.inputs}
-        self._max_rows = min(call.max_rows, contract.max_rows or call.max_rows)
+        self._max_rows = call.most_rows(contract)
         self._rows = 0
 
     def read(self, listed: Any) -> tuple[tuple[Array, ...], int]:

@@ -44,8 +44,7 @@ def parse_plain(compiled: Compiled, call: Call) -> Request | None:
     """Rows that are nothing but numbers, for the usual signature; None for any other body."""
     if compiled.plain is None or len(call.body) < numbers.BYTES_MIN:
         return None
-    max_rows = min(call.max_rows, compiled.contract.max_rows or call.max_rows)
-    array = numbers.instances(call.body, compiled.plain, max_rows)
+    array = numbers.instances(call.body, compiled.plain, call.most_rows(compiled.contract))
     if array is None:
         return None
     return Request((Item((array,), range(len(array))),), len(array), many=True, form=Form("rows"))
@@ -162,7 +161,7 @@ def _from_columns(compiled: Compiled, value: Any, call: Call) -> Request:
 
 def refuse_too_many(count: int, compiled: Compiled, call: Call) -> None:
     """Raise TooLarge for more rows than the server or the contract takes at once."""
-    most = min(call.max_rows, compiled.contract.max_rows or call.max_rows)
+    most = call.most_rows(compiled.contract)
     if count > most:
         raise TooLarge(f"the request holds {count} rows, at most {most} are taken at once")
 
