@@ -13,7 +13,7 @@ from typing import Any
 import bottle
 from bottle import request, response
 
-from front.halves import DEFER, REASONS, Response
+from front.halves import DEFER, REASONS, Response, is_bare
 
 Said = Any
 """A Response, or what has `complete(client)` for one: a front.exchange.Exchange, a front.administration.Errand."""
@@ -42,7 +42,7 @@ class Application(bottle.Bottle):
         headers = [header for header in answer.headers if header[0] != "Content-Length"]
         headers.append(("Content-Length", str(len(answer.body))))
         start_response(f"{answer.status} {REASONS.get(answer.status, 'Unknown')}", headers)
-        return () if environ["REQUEST_METHOD"] == "HEAD" else (answer.body,)
+        return () if is_bare(environ["REQUEST_METHOD"], answer.status) else (answer.body,)
 
     __call__ = wsgi
 

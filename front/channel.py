@@ -30,7 +30,7 @@ from waitress.channel import HTTPChannel
 
 from batching.client import Client, Ticket
 from front.administration import Errand
-from front.halves import CLIENT_GONE, DEFER, Exchange, Refused, Response
+from front.halves import CLIENT_GONE, DEFER, Exchange, Refused, Response, is_bare
 from front.head import head_of
 from front.parser import Parser
 from front.patience import Stage
@@ -224,13 +224,13 @@ class Channel(HTTPChannel):
             return
         request = self.requests[0]
         keep = self._keeps_alive(request)
-        is_head = request.command == "HEAD"
+        bare = is_bare(request.command, response.status)
         if not keep:
             self._last_answer = True
             self._touch()
         request.close()
         self.requests.clear()
-        self._write(head_of(response, request.version, keep, is_head), b"" if is_head else response.body)
+        self._write(head_of(response, request.version, keep, bare), b"" if bare else response.body)
         if self._unsent or not self.connected:
             return
         self._answered(gently=request.error is not None)

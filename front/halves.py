@@ -13,12 +13,18 @@ DEFER = "inference.defer"
 
 # Never sent: the client hung up while its item was queued (nginx's number for it). Its connection is closed.
 CLIENT_GONE = 499
+NOT_MODIFIED = 304
 REASONS = {
-    200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-    408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type", 421: "Misdirected Request",
-    431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented",
-    503: "Service Unavailable", 504: "Gateway Timeout", 505: "HTTP Version Not Supported",
+    200: "OK", 304: "Not Modified", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
+    405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type",
+    421: "Misdirected Request", 431: "Request Header Fields Too Large", 500: "Internal Server Error",
+    501: "Not Implemented", 503: "Service Unavailable", 504: "Gateway Timeout", 505: "HTTP Version Not Supported",
 }  # fmt: skip
+
+
+def is_bare(verb: str, status: int) -> bool:
+    """Whether an answer is its head alone, which tells the length of the body that is not sent (RFC 9110, 8.6)."""
+    return verb == "HEAD" or status == NOT_MODIFIED
 
 
 class Refused(Exception):

@@ -19,14 +19,14 @@ def _http_date() -> str:
     return _date[1]
 
 
-def head_of(response: Response, version: str, keep: bool, is_head: bool) -> bytes:
-    """The head of an answer. The answer to HEAD has the length that its GET would have, as the application says."""
+def head_of(response: Response, version: str, keep: bool, bare: bool) -> bytes:
+    """The head of an answer. bare: no body follows, and its length is what the application says that it would be."""
     status, headers, body = response
     length: object = len(body)
     text = f"HTTP/{version} {status} {REASONS.get(status, 'Unknown')}\r\n"
     for name, value in headers:
         if len(name) == len(LENGTH) and name.lower() == LENGTH:
-            length = value if is_head else length
+            length = value if bare else length
         else:
             text += f"{name}: {value}\r\n"
     text += f"Content-Length: {length}\r\nDate: {_http_date()}\r\n"
