@@ -31,7 +31,8 @@ HOST = "models.example.com"
 
 def block(language: str, number: int = 0) -> str:
     """The text of a code block."""
-    return re.findall(rf"```{language}\n(.+?)```", TEXT, re.DOTALL)[number]
+    found: list[str] = re.findall(rf"```{language}\n(.+?)```", TEXT, re.DOTALL)
+    return found[number]
 
 
 def free_port() -> int:
@@ -91,20 +92,20 @@ def test_servers_behind_the_balancer_are_stopped_one_after_the_other_and_no_requ
     with (
         fake_http_server([DOUBLE], front_settings=known) as first,
         fake_http_server([DOUBLE], front_settings=known) as second,
+        balancer([first, second], tmp_path) as url,
     ):
-        with balancer([first, second], tmp_path) as url:
-            callers = Callers(url, 4)
-            try:
-                callers.until_answered(100)
-                first.signal()
-                first.wait()
-                callers.until_answered(100)
-            finally:
-                callers.end()
-            assert set(callers.statuses) == {200}
-            second.signal()
-            second.wait()
-            assert get(url, "/ready", Host=HOST).status == 503
+        callers = Callers(url, 4)
+        try:
+            callers.until_answered(100)
+            first.signal()
+            first.wait()
+            callers.until_answered(100)
+        finally:
+            callers.end()
+        assert set(callers.statuses) == {200}
+        second.signal()
+        second.wait()
+        assert get(url, "/ready", Host=HOST).status == 503
 
 
 def test_the_unit_starts_what_there_is_with_settings_that_there_are() -> None:
@@ -131,6 +132,6 @@ def test_every_metric_that_an_alarm_asks_for_is_there() -> None:
 @pytest.mark.parametrize("document", ["deployment", "migration", "tuning"])
 def test_every_setting_that_a_document_names_is_there(document: str) -> None:
     text = (ROOT / "docs" / f"{document}.md").read_text()
-    named = {name for name in re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", text)}
+    named = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", text))
     assert named
     assert named <= SETTINGS | {"NOT_READY"}
