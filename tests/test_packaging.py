@@ -66,10 +66,12 @@ def metadata(wheel: Path) -> Message:
         return email.message_from_bytes(archive.read(name))
 
 
-def test_the_wheel_holds_the_server_and_neither_tests_nor_scripts(wheel: Path) -> None:
+def test_the_wheel_holds_the_server_with_its_pages_and_neither_tests_nor_scripts(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         content = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert content == modules()
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "front" / "static").rglob("*") if path.is_file()}
+    assert pages
+    assert content == modules() | pages
 
 
 def test_the_wheel_requires_what_requirements_txt_says(metadata: Message) -> None:
