@@ -4,7 +4,7 @@ Owns the layout. Knows nothing of what the numbers mean, nor of adding them up; 
 
     header   magic, fingerprint of the layout, number of slots, epoch
     totals   two records of what ended processes counted (the epoch's lowest bit says which one counts), and their keys
-    slots    one for each process: control words, doubles, keys
+    slots    one for each process: control words, doubles, keys, and a ring of what it did last (batching.recent)
 
 Keys are lines, one a series, in the order they came; their values follow each other in the same order.
 """
@@ -23,7 +23,9 @@ from batching.families import BY_NAME, METRICS, Series
 GRANULE = 64 * 1024  # a multiple of every page size in use, so that each slot can be mapped alone
 SLOT_WORDS = 8  # 8 bytes each; no two processes write to one cache line
 SLOT_VALUES = GRANULE // 8 - SLOT_WORDS
-SLOT_BYTES = 5 * GRANULE  # the last four are for keys: 32 bytes a value
+SLOT_TEXT = 4 * GRANULE  # for keys: 32 bytes a value
+SLOT_RING = 2 * GRANULE
+SLOT_BYTES = GRANULE + SLOT_TEXT + SLOT_RING
 # The totals remember every model version ever served, so they get more room. Pages never touched cost nothing.
 TOTAL_VALUES = 64 * 1024
 TOTAL_TEXT = 64 * GRANULE
@@ -41,18 +43,20 @@ FOLDED = 1  # records, one word for each slot from here on: how many generations
 
 _HEADER = struct.Struct("=4Q")
 _MAGIC = int.from_bytes(b"counters", "little")
-_LAYOUT = zlib.crc32(repr((METRICS, SLOT_VALUES, SLOT_BYTES, TOTAL_VALUES, TOTAL_TEXT)).encode())
+_LAYOUT = zlib.crc32(repr((METRICS, SLOT_VALUES, SLOT_TEXT, SLOT_RING, TOTAL_VALUES, TOTAL_TEXT)).encode())
 
 
 class Part:
-    """The control words, the doubles and the text of one stretch of the file."""
+    """The control words, the doubles, the text and the ring of one stretch of the file; records have only the first."""
 
-    __slots__ = ("text", "values", "words")
+    __slots__ = ("ring", "text", "values", "words")
 
-    def __init__(self, view: memoryview, words: int, values: int) -> None:
+    def __init__(self, view: memoryview, words: int, values: int, text: int = 0) -> None:
+        begin = (words + values) * 8
         self.words: memoryview[int] = view[: words * 8].cast("Q")
-        self.values: memoryview[float] = view[words * 8 : (words + values) * 8].cast("d")
-        self.text: memoryview[int] = view[(words + values) * 8 :]
+        self.values: memoryview[float] = view[words * 8 : begin].cast("d")
+        self.text: memoryview[int] = view[begin : begin + text]
+        self.ring: memoryview[int] = view[begin + text :]
 
 
 class Keys:
@@ -116,7 +120,7 @@ class CounterFile:
         self.records = [Part(whole[at : at + RECORD_BYTES], GRANULE // 8, TOTAL_VALUES) for at in records]
         self.text: memoryview[int] = whole[TEXT_AT:SLOTS_AT]
         slots = range(SLOTS_AT, _size(self.header[SLOTS]), SLOT_BYTES)
-        self.slots = [Part(whole[at : at + SLOT_BYTES], SLOT_WORDS, SLOT_VALUES) for at in slots]
+        self.slots = [Part(whole[at : at + SLOT_BYTES], SLOT_WORDS, SLOT_VALUES, SLOT_TEXT) for at in slots]
 
     @classmethod
     def create(cls, slots: int) -> CounterFile:
@@ -140,7 +144,7 @@ class CounterFile:
         """One slot to write to."""
         at = SLOTS_AT + index * SLOT_BYTES
         view = memoryview(mmap.mmap(self.fd, SLOT_BYTES, access=mmap.ACCESS_WRITE, offset=at))
-        return Part(view, SLOT_WORDS, SLOT_VALUES)
+        return Part(view, SLOT_WORDS, SLOT_VALUES, SLOT_TEXT)
 
 
 def fence() -> None:

@@ -37,11 +37,12 @@ from batching.counter_file import (
     fence,
 )
 from batching.families import BY_NAME, COUNTER, GAUGE, HISTOGRAM, OVERFLOW, Metric, Series
+from batching.recent import Recent, clear, entries
 from batching.vitals import Seen, seen
 
 # Adding and subtracting 1.5 * 2**32 rounds a double to a multiple of 2**-20, about a microsecond. Sums of such are
 # exact up to 2**33 seconds, and sums of rows up to 2**53.
-_ROUND = 1.5 * 2.0**32
+ROUND = 1.5 * 2.0**32
 _EXACT_BELOW = 2.0**53
 _ZEROS = memoryview(bytes(SLOT_VALUES * 8)).cast("d")
 
@@ -93,7 +94,7 @@ class Histogram:
         values = self.values
         index = self.index
         values[index + 1 + bisect_left(self.bounds, value)] += 1.0
-        values[index] += (value + _ROUND) - _ROUND
+        values[index] += (value + ROUND) - ROUND
 
     def observe_all(self, seen: list[float]) -> None:
         """As `observe` for each; `seen` is not empty. Those of one batch mostly fall into one bucket."""
@@ -104,20 +105,21 @@ class Histogram:
         else:
             for value in seen:
                 values[first + bisect_left(bounds, value)] += 1.0
-        values[self.index] += (sum(seen) + _ROUND) - _ROUND
+        values[self.index] += (sum(seen) + ROUND) - ROUND
 
 
 class Slot:
     """The writer of one slot, in the one process it was given to. Any thread there may ask for cells.
 
     index: its number. values: all its doubles; those of a cell begin at `values[cell.index]`.
-    words: its control words, for batching.vitals.
+    words: its control words, for batching.vitals. recent: the ring of its last requests.
     """
 
     def __init__(self, part: Part, index: int) -> None:
         self.index = index
         self.values = part.values
         self.words = part.words
+        self.recent = Recent(part.ring, part.words)
         self._part = part
         self._keys = Keys(WASTE)
         self._keys.catch_up(part.text, part.words[LENGTH])
@@ -221,6 +223,12 @@ class Counters:
                 if self._file.header[EPOCH] == epoch:
                     return _sum(copies)
 
+    def recent(self, limit: int) -> list[dict[str, Any]]:
+        """The last requests of all living processes, newest first; see `batching.recent`."""
+        found = [entry for slot in self._file.slots for entry in entries(slot.ring, slot.words, limit)]
+        found.sort(key=lambda entry: entry["at"], reverse=True)
+        return found[:limit]
+
     def fold(self, index: int) -> None:
         """Move what a slot's process counted into the totals, and clear the slot for another process.
 
@@ -242,6 +250,7 @@ class Counters:
             fence()
             slot.words[LENGTH] = 0
             slot.values[:] = _ZEROS
+            clear(slot.ring, slot.words)
             fence()
             slot.words[GENERATION] = record.words[FOLDED + index]
             self._writers.pop(index, None)

@@ -35,6 +35,8 @@ from batching.quarantine import Quarantine
 from batching.slots import SLOTS, Slots
 from batching.terminal import hang_up_ends
 from batching.watchdog import PERIOD_S, Watchdog
+from batching.weights import PERIOD_S as WEIGH_S
+from batching.weights import Weights
 
 log = logging.getLogger("inference.supervisor")
 
@@ -81,6 +83,7 @@ class Supervisor:
         )
         self._watchdog = Watchdog(self.counters.vitals)
         self._oom_kills = OomKills()
+        self._weights = Weights(self._slot, ["front", "worker", *plan.services])
         self._quarantine = Quarantine(plan.quarantine_s)
         self._fronts = Fronts()
         self._planning = Planning(plan, self._processes, self._loop, self._slot, self._fronts, changed=self._on_change)
@@ -153,6 +156,7 @@ class Supervisor:
             self._loop.every(period_s, partial(chore, self._slot))
         self._loop.every(PERIOD_S, self._kill_the_stuck)
         self._loop.every(1.0, self._oom_kills.look)
+        self._loop.every(WEIGH_S, lambda: self._weights.look(self._processes))
         for role in self.plan.services:
             self._start_service(role)
         self._planning.start()

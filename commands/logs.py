@@ -4,7 +4,8 @@ JSON where stderr is no terminal, text for people where it is (LOG_FORMAT). A li
 characters; of each kind (logger and template) there are at most 10 in any second, and what was left out is counted and
 said afterwards. What others print or warn of goes the same way. Every process imports this first, so it imports little.
 
-A line that begins "request %s" is about a request, and names it by its first argument.
+A line that begins "request %s" is about a request, and names it by its first argument; others say so by `extra`, as
+every one does that was part of somebody's trace (`traceparent`).
 """
 
 from __future__ import annotations
@@ -169,6 +170,7 @@ class Event(NamedTuple):
     message: str
     request_id: str = ""
     exception: str = ""
+    traceparent: str = ""
 
     @classmethod
     def of(cls, record: logging.LogRecord) -> Event:
@@ -185,7 +187,8 @@ class Event(NamedTuple):
             exception = "".join(traceback.format_exception(*record.exc_info)).rstrip()
         if record.stack_info:
             exception = f"{exception}\n{record.stack_info}".strip()
-        return cls(record.created, record.levelname, record.name, message, request_id, exception)
+        traceparent = getattr(record, "traceparent", "")
+        return cls(record.created, record.levelname, record.name, message, request_id, exception, traceparent)
 
     def line(self, role: str, *, is_json: bool) -> bytes:
         """One line, with its end. What is too long loses its middle: a traceback's end and beginning say most."""
@@ -209,12 +212,15 @@ class Event(NamedTuple):
         }
         if self.request_id:
             fields["request_id"] = self.request_id[:128]
+        if self.traceparent:
+            fields["traceparent"] = self.traceparent[:64]
         if exception:
             fields["exception"] = exception
         return json.dumps(fields).encode()
 
     def _text(self, role: str, message: str, exception: str) -> bytes:
-        text = f"{self._when()} {self.level} {role}[{os.getpid()}] {self.logger[:100]}: {message}"
+        trace = f" (traceparent {self.traceparent[:64]})" if self.traceparent else ""
+        text = f"{self._when()} {self.level} {role}[{os.getpid()}] {self.logger[:100]}: {message}{trace}"
         lines = [text, *exception.splitlines()]
         return " | ".join(map(_printable, lines)).encode()
 

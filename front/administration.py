@@ -26,7 +26,7 @@ BODY_BYTES_MAX = 4096
 class Errand:
     """One word. done: the answer where all went well; None for one that tells of every model it concerned.
 
-    finish: what is done to the answer before it leaves.
+    finish: what is done to the answer before it leaves. traceparent: of whoever asked (front.tracing), for the log.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Errand:
         self._request_id = request_id
         self._dialect = dialect
         self._place = place
+        self.traceparent = ""
         self.finish: Callable[[Response], Response] = lambda response: response
 
     def begin(self, client: Any, answer: Callable[[Response], None]) -> None:
@@ -53,7 +54,8 @@ class Errand:
         return error_response(error, self._request_id, self._dialect, self._place)
 
     def _response(self, told: dict[str, Any]) -> Response:
-        log.info("%s %s: %s", self._action, self._model or "all models", told["reason"] or "done")
+        about = {"request_id": self._request_id, "traceparent": self.traceparent}
+        log.info("%s %s: %s", self._action, self._model or "all models", told["reason"] or "done", extra=about)
         if not told["ok"]:
             return self.fail(Refusal("BAD_INPUT", told["reason"]))
         if self._done is not None:

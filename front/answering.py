@@ -14,12 +14,14 @@ import bottle
 import orjson
 from bottle import request
 
+from front import timing
 from front.administration import Errand
-from front.exchange import Tally
 from front.halves import Response
 from front.recorder import Recorder
 from front.refusals import Place, Refusal, code_of, error_response, request_id
-from front.security import ADMIN, Guard, Headers, Shared
+from front.security import ADMIN, PREDICT, Guard, Headers, Shared
+from front.tally import Tally
+from front.tracing import traceparent_of
 from models.dialects import native
 from models.dialects.dialect import Dialect
 
@@ -54,6 +56,8 @@ class Answering:
         needs = route.config.get("key", ADMIN)
         label = route.config.get("label", "" if route.rule in ("/", EVERYTHING) else route.rule)
         dialect: Dialect = route.config.get("dialect", native)
+        spoken = dialect.NAME if "dialect" in route.config else ""
+        is_asked = bool(label) and route.method == "POST" and needs == PREDICT
 
         def call(*args: Any, **kwargs: Any) -> Any:
             started = time.monotonic()
@@ -65,37 +69,58 @@ class Answering:
                 said = EMPTY if verdict.is_answer else callback(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - the one place where errors end
                 said = self._failed(error, started, dialect, kwargs)
+                if is_asked:
+                    self._remember(error, said.status, started, label, spoken, kwargs)
             if isinstance(said, Response):
-                return self._counted(said, label, started, verdict.headers)
+                return self._counted(said, environ, label, spoken, started, verdict.headers)
             if isinstance(said, Errand):
-                said.finish = lambda response: self._counted(response, label, started, verdict.headers)
+                said.traceparent = traceparent_of(environ)
+                said.finish = lambda response: self._counted(response, environ, label, spoken, started, verdict.headers)
                 return said
             return Shared(said, verdict.headers) if verdict.headers else said
 
         return call
 
-    def _counted(self, response: Response, label: str, started: float, headers: Headers) -> Response:
-        self._tally.add(label, None, response.status, time.monotonic() - started)
-        return response._replace(headers=[*response.headers, *headers]) if headers else response
+    def _counted(
+        self, response: Response, environ: dict[str, Any], label: str, spoken: str, started: float, headers: Headers
+    ) -> Response:
+        """spoken: the dialect's name, of routes that have one."""
+        seconds = time.monotonic() - started
+        size = int(environ.get("CONTENT_LENGTH") or 0)
+        self._tally.cells(label, None, spoken, response.status).add(seconds, size, len(response.body))
+        return response._replace(headers=[*response.headers, timing.total(seconds), *headers])
 
     def _failed(self, error: Exception, started: float, dialect: Dialect, path: dict[str, str]) -> Response:
         """path: the parts of it that the route has named."""
         place = place_of(path.get("model"), path.get("version") or path.get("label"))
-        result = error_response(error, my_id(), dialect, place)
-        if self._recorder is not None and _ENTRY in request.environ:
-            entry, route, spoken = request.environ[_ENTRY]
+        environ = request.environ
+        traceparent = traceparent_of(environ)
+        result = error_response(error, my_id(), dialect, place, traceparent)
+        if self._recorder is not None and _ENTRY in environ:
+            entry, route, spoken = environ[_ENTRY]
             seconds = time.monotonic() - started
-            self._recorder.failed(entry, route, spoken, my_id(), result.status, code_of(error), seconds)
+            code = code_of(error)
+            self._recorder.failed(entry, route, spoken, my_id(), result.status, code, seconds, traceparent=traceparent)
         return result
+
+    def _remember(
+        self, error: Exception, status: int, started: float, label: str, spoken: str, path: dict[str, str]
+    ) -> None:
+        """Put what was refused before there was an exchange among the last requests."""
+        total_us = int((time.monotonic() - started) * 1e6)
+        model, version = path.get("model") or "", path.get("version") or ""
+        self._tally.recent.add(my_id(), label, model, version, spoken, status, code_of(error), 0, total_us)
 
     def refuse(self, error: bottle.HTTPError) -> Response:
         """What is refused before any route."""
         code = "INTERNAL_ERROR" if error.status_code >= 500 else _BOTTLES_OWN.get(error.status_code, "BAD_INPUT")
         if error.exception:
-            log.error("request %s failed before its route", my_id(), exc_info=error.exception)
+            told = {"traceparent": traceparent_of(request.environ)}
+            log.error("request %s failed before its route", my_id(), exc_info=error.exception, extra=told)
         message = "the request cannot be read" if code == "BAD_INPUT" else "there is nothing here"
         response = error_response(Refusal(code, message), my_id())
-        self._tally.add("", None, response.status, 0.0)
+        self._tally.cells("", None, "", response.status).add(0.0, 0, len(response.body))
+        response.headers.append(timing.total(0.0))
         return response
 
 

@@ -49,7 +49,7 @@ class Application(bottle.Bottle):
     def _say(self, environ: dict[str, Any]) -> Said:
         path = environ["PATH_INFO"]
         if not path.isascii():
-            environ["PATH_INFO"] = path.encode("latin-1").decode("utf-8", "ignore")
+            environ["PATH_INFO"] = path.encode("latin-1").decode("utf-8", "replace")
         environ["bottle.app"] = self
         request.bind(environ)
         try:

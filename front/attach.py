@@ -11,6 +11,7 @@ from typing import Any
 from batching.blocking import BlockingClient
 from batching.control import ControlChannel
 from batching.errors import BatchingError, NoWorker
+from front import timing
 from front.answering import guard_of
 from front.catalog import cataloguer
 from front.halves import REASONS
@@ -41,6 +42,7 @@ class Attached:
             app = self._attached()
         except (OSError, BatchingError):
             response = error_response(NoWorker(), request_id(environ.get("HTTP_X_REQUEST_ID")))
+            response.headers.append(timing.total(0.0))
             length = ("Content-Length", str(len(response.body)))
             start_response(f"{response.status} {REASONS[response.status]}", [*response.headers, length])
             return [response.body]

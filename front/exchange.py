@@ -9,61 +9,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
-from batching.client import Outcome, Target
-from batching.counters import Gauge, Histogram, Slot
+from batching.client import Answer, Outcome, Target
 from batching.items import outputs_of
 from batching.transport import PRIORITY_MAX
+from front import timing
 from front.captured import Features
 from front.catalog import Entry
 from front.halves import Response
 from front.recorder import Recorder
 from front.refusals import Place, Refusal, code_of, error_response, request_id
+from front.tally import Cells, Tally
 from models.dialects.dialect import Call, Dialect, Request
 from prediction_log.record import Captured
 
 # A larger body is parsed in the thread pool: at about 100 MB/s this is 0.2 ms of the loop's time.
 INLINE_BODY_BYTES = 16 * 1024
 UNLOGGED = "the prediction log cannot be written, and no answer leaves without it"
-
-
-class Tally:
-    """Counts answered requests; cells are looked up once per combination, all of them from closed sets."""
-
-    def __init__(self, slot: Slot) -> None:
-        self._slot = slot
-        self._cells: dict[tuple[str, str, str, int], Any] = {}
-
-    def add(self, route: str, entry: Entry | None, status: int, seconds: float) -> None:
-        """One answer of `status` by `route` (a template) and, where known, a model version."""
-        name, version = (entry.name, entry.version) if entry else ("", "")
-        key = (route, name, version, status)
-        cells = self._cells.get(key)
-        if cells is None:
-            labels = {"route": route, "model": name, "version": version, "status": str(status)}
-            outcome = "answered" if status == 200 else "failed"
-            cells = self._cells[key] = (
-                self._slot.counter("inference_requests_total", **labels),
-                self._slot.histogram("inference_request_seconds", route=route),
-                self._of_model(name, version, outcome) if entry else None,
-                self._last_answer(name, version) if status == 200 and entry else None,
-            )
-        cells[0].add(1)
-        cells[1].observe(seconds)
-        if cells[2] is not None:
-            cells[2].observe(seconds)
-        if cells[3] is not None:
-            cells[3].set(time.time())
-
-    def _of_model(self, model: str, version: str, outcome: str) -> Histogram:
-        return self._slot.histogram("inference_model_request_seconds", model=model, version=version, outcome=outcome)
-
-    def _last_answer(self, model: str, version: str) -> Gauge:
-        name = "inference_last_answer_timestamp_seconds"
-        return self._slot.gauge(name, model=model, version=version, front=self._slot.index)
 
 
 class Finish(Protocol):
@@ -101,12 +66,13 @@ class Manner:
     """What requests with the same header have in common: who answers them, in which words, and within what time.
 
     place: a front.refusals.Place, not yet made. given_id: as the client sent it. heavy: whatever the body's size.
+    traceparent: see front.tracing. answered: where its answers are counted, once there was one.
     holds: whether all of that would be decided in the same way again; None where it must be decided for each request.
     """
 
     __slots__ = (
-        *("action", "dialect", "entry", "finish", "given_id", "header", "heavy", "holds", "place", "query", "route"),
-        *("services", "timeout_s"),
+        *("action", "answered", "dialect", "entry", "finish", "given_id", "header", "heavy", "holds", "place", "query"),
+        *("route", "services", "timeout_s", "traceparent"),
     )
 
     def __init__(
@@ -121,6 +87,7 @@ class Manner:
         place: tuple[str, str, str | None, str | None],
         finish: Finish | None,
         given_id: str | None,
+        traceparent: str,
         timeout_s: float,
         heavy: bool,
         holds: Callable[[], bool] | None,
@@ -135,6 +102,8 @@ class Manner:
         self.place = place
         self.finish = finish
         self.given_id = given_id
+        self.traceparent = traceparent
+        self.answered: Cells | None = None
         self.timeout_s = timeout_s
         self.heavy = heavy
         self.holds = holds
@@ -152,27 +121,33 @@ class Manner:
 
     def refusal(self, error: Exception, request_id: str) -> Response:
         """What a request hears instead of an answer."""
-        return error_response(error, request_id, self.dialect, Place._make(self.place))
+        return error_response(error, request_id, self.dialect, Place._make(self.place), self.traceparent)
+
+    def counted(self, status: int) -> Cells:
+        """Where answers of this status are counted."""
+        return self.services.tally.cells(self.route, self.entry, self.dialect.NAME, status)
 
 
 class Exchange:
     """One prediction request. See front.halves.Exchange for what its carrier may do with it."""
 
     __slots__ = (
-        *("_body", "_features", "_manner", "_request", "_started"),
+        *("_body", "_features", "_manner", "_parse_s", "_request", "_size", "_started"),
         *("deadline", "heavy", "items", "priority", "request_id", "target"),
     )
 
     def __init__(self, manner: Manner, body: bytes, request_id: str) -> None:
         self.target = manner.entry.target
         self.items: list[tuple[int, Any]] = []
-        self.heavy = manner.heavy or len(body) > INLINE_BODY_BYTES
+        size = self._size = len(body)
+        self.heavy = manner.heavy or size > INLINE_BODY_BYTES
         self.priority = 0
         self.request_id = request_id
         self._manner = manner
         self._body = body
         self._features: Features | None = None
         self._request: Request | None = None
+        self._parse_s = 0.0
         self._started = time.monotonic()
         self.deadline = self._started + manner.timeout_s
 
@@ -183,6 +158,7 @@ class Exchange:
     def prepare(self) -> None:
         """Parse the body into items. Raises what `fail` explains."""
         manner = self._manner
+        began = time.monotonic()
         try:
             call = manner.call(self._body)
             if manner.finish is not None:
@@ -197,6 +173,7 @@ class Exchange:
             if request.timeout_s is not None:
                 self.deadline = min(self.deadline, self._started + request.timeout_s)
         finally:
+            self._parse_s = time.monotonic() - began
             if self.heavy:  # hashing takes long, and here there is time: this is no loop
                 self._capture()
 
@@ -204,6 +181,7 @@ class Exchange:
         """Render what the model said; the first failure of an item is the request's. Logged before it is returned."""
         manner = self._manner
         entry, recorder = manner.entry, manner.services.recorder
+        began = time.monotonic()
         try:
             if (request := self._request) is None:
                 raise RuntimeError("an answer to a request that was not prepared")
@@ -211,7 +189,8 @@ class Exchange:
             rendered = manner.dialect.render(entry.compiled_for(request.signature), request, outputs)
         except Exception as error:  # noqa: BLE001 - whatever failed, the client hears of it
             return self.fail(error)
-        seconds = time.monotonic() - self._started
+        now = time.monotonic()
+        seconds, encode_s = now - self._started, now - began
         if recorder is not None:
             logged = recorder.answered(
                 entry,
@@ -224,11 +203,25 @@ class Exchange:
                 outcomes,
                 rendered.body,
                 seconds,
+                manner.traceparent,
             )
             if not logged and recorder.required:
                 return self._refuse_unlogged()
-        manner.services.tally.add(manner.route, entry, 200, seconds)
-        headers = [("Content-Type", rendered.content_type), ("X-Request-Id", self.request_id)]
+        cells = manner.answered
+        if cells is None:
+            cells = manner.answered = manner.counted(200)
+        cells.add(seconds, self._size, len(rendered.body), self._parse_s, encode_s)
+        item = outcomes[0] if len(outcomes) == 1 else max(outcomes, key=_took_us, default=_NO_ITEM)
+        _, queue_us, compute_us, batch_rows, _ = cast("Answer", item)  # else there would be no outputs
+        parse_us, encode_us, total_us = int(self._parse_s * 1e6), int(encode_s * 1e6), int(seconds * 1e6) + 1
+        if now >= manner.services.tally.recent.opens_at:
+            kept = rendered.body if recorder is not None and recorder.keeps_outputs(entry) else b""
+            self._remember(200, "", total_us, queue_us, batch_rows, compute_us, encode_us, kept)
+        headers = [
+            ("Content-Type", rendered.content_type),
+            ("X-Request-Id", self.request_id),
+            timing.of_answer(parse_us, queue_us, batch_rows, compute_us, encode_us, total_us),
+        ]
         if rendered.headers:
             headers += rendered.headers
         return Response(rendered.status, headers, rendered.body)
@@ -239,6 +232,7 @@ class Exchange:
         recorder = manner.services.recorder
         response = manner.refusal(error, self.request_id)
         seconds = time.monotonic() - self._started
+        code = code_of(error)
         if recorder is not None:
             if self.heavy and self._features is None:
                 self._features = Features(Captured.NOTHING)  # refused unread; the loop has no time to hash it
@@ -248,13 +242,13 @@ class Exchange:
                 manner.dialect.NAME,
                 self.request_id,
                 response.status,
-                code_of(error),
+                code,
                 seconds,
                 body=self._body,
                 features=self._features,
+                traceparent=manner.traceparent,
             )
-        manner.services.tally.add(manner.route, manner.entry, response.status, seconds)
-        return response
+        return self._failed(response, code, seconds)
 
     def complete(self, client: Waiting) -> Response:
         """Both halves with a blocking wait between them."""
@@ -279,13 +273,59 @@ class Exchange:
         manner = self._manner
         recorder = manner.services.recorder
         if recorder is not None:
-            self._features = recorder.features(manner.entry, manner.dialect.NAME, self._request, self._body)
+            self._features = recorder.features(
+                manner.entry, manner.dialect.NAME, self.request_id, self._request, self._body, manner.traceparent
+            )
         self._body = b""
         if self._request is not None and self._request.pictures:
             self._request = replace(self._request, pictures=())
 
     def _refuse_unlogged(self) -> Response:
-        manner = self._manner
-        response = manner.refusal(Refusal("NOT_READY", UNLOGGED), self.request_id)
-        manner.services.tally.add(manner.route, manner.entry, response.status, time.monotonic() - self._started)
+        response = self._manner.refusal(Refusal("NOT_READY", UNLOGGED), self.request_id)
+        return self._failed(response, "NOT_READY", time.monotonic() - self._started)
+
+    def _failed(self, response: Response, code: str, seconds: float) -> Response:
+        """Count a refusal or a failure, and tell how long it took."""
+        status, total_us = response.status, int(seconds * 1e6) + 1
+        self._manner.counted(status).add(seconds, self._size, len(response.body))
+        self._remember(status, code, total_us)
+        response.headers.append(timing.of_failure(int(self._parse_s * 1e6), total_us))
         return response
+
+    def _remember(
+        self,
+        status: int,
+        code: str,
+        total_us: int,
+        queue_us: int = 0,
+        batch_rows: int = 0,
+        compute_us: int = 0,
+        encode_us: int = 0,
+        answer: bytes = b"",
+    ) -> None:
+        """Put it among the last requests."""
+        manner, request = self._manner, self._request
+        manner.services.tally.recent.add(
+            self.request_id,
+            manner.route,
+            manner.entry.name,
+            manner.entry.version,
+            manner.dialect.NAME,
+            status,
+            code,
+            request.count if request is not None else 0,
+            total_us,
+            int(self._parse_s * 1e6),
+            queue_us,
+            batch_rows,
+            compute_us,
+            encode_us,
+            answer,
+        )
+
+
+_NO_ITEM = Answer([], 0, 0, 0, 0)
+
+
+def _took_us(outcome: Outcome) -> int:
+    return outcome.queue_us + outcome.compute_us if isinstance(outcome, Answer) else 0

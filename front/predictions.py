@@ -15,12 +15,14 @@ from batching.items import outputs_of
 from front.answering import id_of
 from front.catalog import Entry
 from front.encodings import decode, encode
-from front.exchange import UNLOGGED, Exchange, Manner, Services, Tally, Waiting
+from front.exchange import UNLOGGED, Exchange, Manner, Services, Waiting
 from front.halves import Response
 from front.recorder import Recorder
 from front.refusals import STATUS, NotServed, Refusal, code_of, request_id
 from front.security import Guard
 from front.settings import Settings
+from front.tally import Tally
+from front.tracing import traceparent_of
 from models.dialects import native
 from models.dialects.dialect import Call, Dialect, Request, nothing
 from models.errors import BadInput
@@ -79,6 +81,7 @@ class Predictions:
             (environ["REQUEST_METHOD"], environ["PATH_INFO"], model, given),
             finish,
             environ.get("HTTP_X_REQUEST_ID"),
+            traceparent_of(environ),
             limit_ms / 1000,
             heavy,
             self._holding(entry, query),

@@ -63,7 +63,15 @@ class Recorder:
         self._slot = slot
         self._ways: dict[tuple[str, str, str, bool, str | None], Way] = {}
 
-    def features(self, entry: Entry, dialect: str, request: Request | None, body: bytes) -> Features:
+    def features(
+        self,
+        entry: Entry,
+        dialect: str,
+        request_id: str,
+        request: Request | None,
+        body: bytes,
+        traceparent: str = "",
+    ) -> Features:
         """What is kept of a request's inputs; may take long where a large body must be hashed.
 
         request: None where the body was not understood.
@@ -71,7 +79,8 @@ class Recorder:
         try:
             return self._features(entry, dialect, request, body)
         except Exception:  # a log must not fail what it logs
-            log.exception("inputs could not be captured")
+            about = {"traceparent": traceparent}
+            log.exception("request %s: its inputs could not be captured", request_id, extra=about)
             return Features(Captured.NOTHING)
 
     def answered(
@@ -86,6 +95,7 @@ class Recorder:
         outcomes: Sequence[Outcome],
         answer: bytes,
         total_s: float,
+        traceparent: str = "",
     ) -> bool:
         """Log an answer before it leaves; False when it could not be. `features`: None to capture them now."""
         way = self._way(entry, endpoint, dialect, request.value_key, many=request.many)
@@ -93,13 +103,15 @@ class Recorder:
         items = tuple([one[1:] for one in outcomes if isinstance(one, Answer)])
         if len(body) <= way.whole and len(answer) <= way.whole and len(items) == 1 and features is None:
             total_us = int(total_s * 1e6)
-            return self.journal.answer(way.subject, request_id, request.count, total_us, items[0], body, answer)
+            return self.journal.answer(
+                way.subject, request_id, request.count, total_us, items[0], body, answer, traceparent
+            )
         contract = entry.contract
         fraction = self._fraction_of(contract)
         if fraction < 1 and random.random() >= fraction:  # noqa: S311 - a sample, no secret
             self._leave_out(200, request.count)
             return True
-        kind, value, truncated = features or self.features(entry, dialect, request, body)
+        kind, value, truncated = features or self.features(entry, dialect, request_id, request, body, traceparent)
         outputs_are = Captured.BODY
         capture = self._capture_of(contract)
         if dialect != native.NAME and capture != "none":
@@ -122,6 +134,7 @@ class Recorder:
             features=value,
             outputs_are=outputs_are,
             outputs=answer,
+            traceparent=traceparent,
         )
 
     def failed(
@@ -136,6 +149,7 @@ class Recorder:
         *,
         body: bytes = b"",
         features: Features | None = None,
+        traceparent: str = "",
     ) -> bool:
         """Log a request that failed: all failures, but of what was refused (4xx, 503) only the sampled share."""
         sample = entry.contract.log.sample if entry.contract else None
@@ -143,7 +157,7 @@ class Recorder:
         if sample == 0 or (fraction < 1 and random.random() >= fraction):  # noqa: S311 - as above
             self._leave_out(status, 1)
             return True
-        kind, value, truncated = features or self.features(entry, dialect, None, body)
+        kind, value, truncated = features or self.features(entry, dialect, request_id, None, body, traceparent)
         return self.journal.prediction(
             request_id,
             subject=self._way(entry, endpoint, dialect, None, many=False).subject,
@@ -154,7 +168,12 @@ class Recorder:
             truncated=truncated,
             features_are=kind,
             features=value,
+            traceparent=traceparent,
         )
+
+    def keeps_outputs(self, entry: Entry) -> bool:
+        """Whether what a model answers may be kept at all."""
+        return self._capture_of(entry.contract) != "none" and self._fraction_of(entry.contract) > 0
 
     def _leave_out(self, status: int, rows: int) -> None:
         self._slot.counter("inference_log_rows_left_out_total", status=status).add(rows)

@@ -14,6 +14,7 @@ import re
 from typing import NamedTuple
 
 from batching.errors import Cancelled, DeadlineExceeded, ItemFailed, NoWorker, QueueFull
+from front import timing
 from front.catalog import Ambiguous, UnknownLabel, UnknownModel
 from front.halves import CLIENT_GONE, Response
 from models.dialects import native
@@ -117,11 +118,13 @@ NOWHERE = Place()
 _NATIVE: Dialect = native
 
 
-def error_response(error: Exception, request_id: str, dialect: Dialect = _NATIVE, place: Place = NOWHERE) -> Response:
+def error_response(
+    error: Exception, request_id: str, dialect: Dialect = _NATIVE, place: Place = NOWHERE, traceparent: str = ""
+) -> Response:
     """The answer that explains `error` in a dialect's words, with nothing of ours in it but the code."""
     code = code_of(error)
     if code == "INTERNAL_ERROR":
-        log.error("request %s failed", request_id, exc_info=error)
+        log.error("request %s failed", request_id, exc_info=error, extra={"traceparent": traceparent})
     own_words = code not in MESSAGES or (isinstance(error, Refusal | NotServed) and code != "INTERNAL_ERROR")
     reason, extras = None, {}
     if isinstance(error, BadInput):
@@ -143,4 +146,5 @@ def parser_error(status: int, message: str) -> Response:
     """The answer to bytes that are no acceptable HTTP request; the message speaks of the HTTP grammar only."""
     code = CODE_OF_STATUS.get(status, "BAD_INPUT")
     response = error_response(Refusal(code, f"the HTTP request cannot be accepted: {message}"), request_id(None))
+    response.headers.append(timing.total(0.0))  # there never was a whole request
     return response._replace(status=status)

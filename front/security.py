@@ -44,10 +44,10 @@ _KNOWN_HOSTS_MAX = 1000
 _CHALLENGE: Headers = (("WWW-Authenticate", "Bearer"),)
 _PREFLIGHT: Headers = (
     ("Access-Control-Allow-Methods", "GET, POST"),
-    ("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id, X-Request-Timeout-Ms"),
+    ("Access-Control-Allow-Headers", "Authorization, Content-Type, Traceparent, X-Request-Id, X-Request-Timeout-Ms"),
     ("Access-Control-Max-Age", str(PREFLIGHT_S)),
 )
-_EXPOSED = ("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+_EXPOSED = ("Access-Control-Expose-Headers", "X-Request-Id, Retry-After, Server-Timing")
 
 
 class Verdict(NamedTuple):
@@ -112,7 +112,12 @@ class Guard:
             return PASS if needs == OPEN or not self._keys else self._ask_key(environ, needs)
         headers: Headers = ()
         if origin is not None and origin in self._origins:
-            headers = (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"), _EXPOSED)
+            headers = (
+                ("Access-Control-Allow-Origin", origin),
+                ("Vary", "Origin"),
+                ("Timing-Allow-Origin", origin),
+                _EXPOSED,
+            )
             if environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
                 return Verdict(headers=headers + _PREFLIGHT, is_answer=True)  # it never carries a key
         elif is_cross_site or origin is None or not _is_own(origin, host):

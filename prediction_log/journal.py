@@ -60,10 +60,11 @@ class Journal:
         timing: Sequence[int],
         body: bytes,
         answer: bytes,
+        traceparent: str = "",
     ) -> bool:
         """Remember an answer of one item; the arguments are those of `Encoder.encode_answer`. False: it was dropped."""
         try:
-            made = self._encoder.encode_answer(subject, request_id, rows, total_us, timing, body, answer)
+            made = self._encoder.encode_answer(subject, request_id, rows, total_us, timing, body, answer, traceparent)
             if self._spool.append(made):
                 self._written(rows)
                 return True

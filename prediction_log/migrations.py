@@ -1,7 +1,8 @@
 """How the tables of the prediction log come to be: versioned steps, one at a time, by whoever comes first.
 
 Owns the steps and the version. Step one makes the tables, or adopts an `inference_logs` that an older service made and
-filled: (id, created_at, features, prediction), the last not null, the times without a zone.
+filled: (id, created_at, features, prediction), the last not null, the times without a zone. Step two adds the column
+`traceparent` to tables of step one: it is null in all rows there are, so no row is written.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, inspect, text
 from prediction_log.sqlstate import StoreError
 from prediction_log.table import COLUMNS, FEEDBACK, NAMES, PREDICTIONS, insert, sqlite_time
 
-VERSION = 1
+VERSION = 2
 # What PostgreSQL locks while one of us prepares: any number that nobody else is likely to have chosen.
 _LOCK = 0x1F_E2_EC_E1_06
 
@@ -59,11 +60,14 @@ def migrate(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     else:
         connection.execute(text("BEGIN IMMEDIATE"))
-    if version(connection) < 1:
+    found = version(connection)
+    if found < 1:
         (_postgresql_step_1 if postgresql else _sqlite_step_1)(connection)
+    if found < VERSION:
+        _step_2(connection)
         connection.execute(text("CREATE TABLE IF NOT EXISTS inference_log_schema (version integer NOT NULL)"))
         connection.execute(text("DELETE FROM inference_log_schema"))
-        connection.execute(text("INSERT INTO inference_log_schema (version) VALUES (1)"))
+        connection.execute(text("INSERT INTO inference_log_schema (version) VALUES (:version)"), {"version": VERSION})
         check(connection)  # before it is committed: a table that cannot be adopted stays as it is
 
 
@@ -83,9 +87,12 @@ def _exists(connection: Connection, name: str) -> bool:
 
 def _is_foreign(connection: Connection) -> bool:
     """Whether there is an `inference_logs` that this release has not made."""
-    if not _exists(connection, "inference_logs"):
-        return False
-    return not {"record_id", "row_number"} <= {one["name"] for one in inspect(connection).get_columns("inference_logs")}
+    return _exists(connection, "inference_logs") and not {"record_id", "row_number"} <= _columns(connection)
+
+
+def _columns(connection: Connection) -> set[str]:
+    """Those that `inference_logs` has."""
+    return {one["name"] for one in inspect(connection).get_columns("inference_logs")}
 
 
 def _postgresql_step_1(connection: Connection) -> None:
@@ -140,6 +147,12 @@ def _sqlite_step_1(connection: Connection) -> None:
     for table, unique, columns in _INDEXES:
         name = f"{table}_{columns.partition(',')[0].removesuffix('_id')}"
         connection.execute(text(f"CREATE {unique} INDEX IF NOT EXISTS {name} ON {table} ({columns})"))
+
+
+def _step_2(connection: Connection) -> None:
+    """Tables that step one has just made or adopted have the column already."""
+    if "traceparent" not in _columns(connection):
+        connection.execute(text("ALTER TABLE inference_logs ADD COLUMN traceparent text"))
 
 
 def _create(connection: Connection, name: str, columns: list[str]) -> None:

@@ -4,7 +4,7 @@ Owns the layout. Encoding is the hot path (a few microseconds a request), so a r
 went; what they say of each row is worked out later, by whoever reads the spool (`prediction_log.rows`).
 
     head | one timing for each item | row -> item (u16 each, only for several items) | subject | request id | code |
-    features | outputs
+    features | outputs | traceparent (25 bytes, only where a flag says so)
 
 All numbers are little-endian. A record is sealed by its segment (length and checksum), not by itself.
 """
@@ -25,6 +25,9 @@ _HEAD = struct.Struct("<BBHIqQIdIHHHHII")
 _TIMING = struct.Struct("<IIIQ")
 _HEAD_AND_TIMING = struct.Struct(_HEAD.format + _TIMING.format[1:])
 _TRUNCATED = 1
+_TRACED = 1 << 5
+# trace id, span id, flags; the version is always 00
+_TRACE = struct.Struct(">16s8sB")
 U32_MAX = 0xFFFF_FFFF
 
 
@@ -69,6 +72,7 @@ class Record(NamedTuple):
     subject: JSON, the same for many records: {"model", "version", "dialect", "endpoint", "rows", "value"}; `rows` is
         the key of the list of rows in a BODY (None where the body is the one row), `value` the key of a row's value
         (None where the row is the value). Empty for feedback, whose features are {"row", "label"}.
+    traceparent: of the request, as W3C Trace Context writes it; empty where it had none.
     code: the error's, empty for an answer. fraction: the share of such requests that is logged, above 0, at most 1.
     items: one for each item that was computed, none for a request that failed before; item_of_row: where there are
         several, the item that each row was in.
@@ -91,6 +95,7 @@ class Record(NamedTuple):
     features: bytes
     outputs_are: int
     outputs: bytes
+    traceparent: str = ""
 
 
 class Encoder:
@@ -118,12 +123,16 @@ class Encoder:
         features: bytes = b"",
         outputs_are: int = Captured.NOTHING,
         outputs: bytes = b"",
+        traceparent: str = "",
     ) -> bytes:
-        """The bytes of one record, made now. Raises struct.error for what does not fit its field."""
+        """The bytes of one record, made now. Raises struct.error for what does not fit its field, and ValueError for a
+        traceparent that is none.
+        """
         id_bytes, code_bytes = request_id.encode(), code.encode()
+        trace = _packed(traceparent) if traceparent else b""
         head = _HEAD.pack(
             kind,
-            truncated | features_are << 1 | outputs_are << 3,
+            truncated | features_are << 1 | outputs_are << 3 | (_TRACED if trace else 0),
             status,
             rows,
             time.time_ns() // 1000,
@@ -139,10 +148,10 @@ class Encoder:
             len(outputs),
         )
         if len(items) == 1:
-            return b"".join((head, _TIMING.pack(*items[0]), subject, id_bytes, code_bytes, features, outputs))
+            return b"".join((head, _TIMING.pack(*items[0]), subject, id_bytes, code_bytes, features, outputs, trace))
         timings = b"".join([_TIMING.pack(*item) for item in items])
         places = struct.pack(f"<{rows}H", *item_of_row) if items else b""
-        return b"".join((head, timings, places, subject, id_bytes, code_bytes, features, outputs))
+        return b"".join((head, timings, places, subject, id_bytes, code_bytes, features, outputs, trace))
 
     def encode_answer(
         self,
@@ -153,6 +162,7 @@ class Encoder:
         timing: Sequence[int],
         body: bytes,
         answer: bytes,
+        traceparent: str = "",
     ) -> bytes:
         """What most records are, at a third of the cost: an answer of one item, whole, as it came and as it goes.
 
@@ -160,9 +170,10 @@ class Encoder:
         requests a front's other work takes the processor's caches.
         """
         id_bytes = request_id.encode()
+        trace = _packed(traceparent) if traceparent else b""
         head = _HEAD_AND_TIMING.pack(
             _PREDICTION,
-            _BODIES,
+            _BODIES | _TRACED if trace else _BODIES,
             200,
             rows,
             time.time_ns() // 1000,
@@ -178,7 +189,7 @@ class Encoder:
             len(answer),
             *timing,
         )
-        return b"".join((head, subject, id_bytes, body, answer))
+        return b"".join((head, subject, id_bytes, body, answer, trace))
 
 
 def decode(data: bytes | memoryview) -> Record:
@@ -197,12 +208,14 @@ def decode(data: bytes | memoryview) -> Record:
     except struct.error:
         raise ValueError("this is no record of the prediction log") from None
     parts = []
+    if flags & _TRACED:
+        lengths.append(_TRACE.size)
     for length in lengths:
         parts.append(data[at : at + length])
         at += length
     if at != len(data) or kind not in _KINDS or not rows or (item_of_row and max(item_of_row) >= item_count):
         raise ValueError("this is no record of the prediction log")
-    subject, request_id, code, features, outputs = parts
+    subject, request_id, code, features, outputs, *trace = parts
     return Record(
         kind,
         bool(flags & _TRUNCATED),
@@ -221,7 +234,19 @@ def decode(data: bytes | memoryview) -> Record:
         features,
         flags >> 3 & 3,
         outputs,
+        _unpacked(trace[0]) if trace else "",
     )
+
+
+def _packed(traceparent: str) -> bytes:
+    """As it stands in a record."""
+    _, trace, span, flags = traceparent.split("-")
+    return _TRACE.pack(bytes.fromhex(trace), bytes.fromhex(span), int(flags, 16))
+
+
+def _unpacked(data: bytes) -> str:
+    trace, span, flags = _TRACE.unpack(data)
+    return f"00-{trace.hex()}-{span.hex()}-{flags:02x}"
 
 
 def _key(created_ms: int, number: int, writer: int) -> bytes:

@@ -57,6 +57,7 @@ def expand(record: Record) -> list[bytes]:
             "total_ms": record.total_us / 1000,
             "sampling": record.fraction,
             "truncated": record.truncated,
+            "traceparent": record.traceparent or None,
         }
     )
     parts = zip(_timings(record), _features(record, subject), _answers(record), strict=True)

@@ -37,6 +37,7 @@ PREDICTIONS = {
     "total_ms": "double precision",
     "sampling": "double precision",
     "truncated": "boolean",
+    "traceparent": "text",
 }
 FEEDBACK = {
     "created_at": "timestamptz",

@@ -130,7 +130,7 @@ def test_metrics_are_what_prometheus_reads(app: TestApp) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/v3/models/x:predict", "/predict/ten/more", "/models/ten/x", "/%ff"]
+    "path", ["/nothing", "/v3/models/x:predict", "/predict/ten/more", "/models/ten/x", "/%ff", "/hea%fflth"]
 )
 def test_what_is_not_there_is_404(app: TestApp, path: str) -> None:
     refused(app.get(path, status=404), "NOT_FOUND")
@@ -177,6 +177,14 @@ def test_another_request_id_is_replaced(app: TestApp, given: str) -> None:
 def test_features_give_a_prediction(app: TestApp) -> None:
     body = app.post_json("/predict/double?version=1", {"features": [1.25]}).json
     assert body == {"ok": True, "prediction": 2.5, "model_version": "1"}
+
+
+def test_a_version_can_be_asked_of_the_default_model_too(server: Any) -> None:
+    app, client = app_for(server, default_model="double")
+    assert app.post_json("/predict?version=1", {"features": [1.25]}).json["model_version"] == "1"
+    assert app.post_json("/predict", {"features": [1.25]}).json["model_version"] == "2"
+    refused(app.post_json("/predict?version=9", {"features": [1.25]}, status=404), "NOT_FOUND")
+    client.close()
 
 
 def test_the_newest_version_serves_by_default(app: TestApp) -> None:

@@ -366,6 +366,20 @@ def test_no_secret_leaves_the_server(tmp_path: Path) -> None:
         assert is_one_line(line.encode() + b"\n")
 
 
+@pytest.mark.parametrize("is_json", [True, False])
+def test_a_line_names_the_trace_that_its_request_was_part_of(is_json: bool) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    with logger(is_json=is_json) as (log, lines):
+        log.error("request %s failed", "r-1", extra={"traceparent": trace})
+        log.error("request %s failed", "r-2", extra={"traceparent": ""})
+        first, second = lines.raw().decode().splitlines()
+    assert trace in first
+    assert "trace" not in second
+    if is_json:
+        assert json.loads(first)["traceparent"] == trace
+        assert json.loads(first)["request_id"] == "r-1"
+
+
 def test_lines_of_children_are_json_with_role_process_and_request() -> None:
     with fake_http_server([{"name": "poison", "kind": "poison"}]) as server:
         assert post(server.url, "/predict/poison", {"features": [POISON]}).status == 500

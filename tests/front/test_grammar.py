@@ -142,7 +142,7 @@ GOOD: dict[str, tuple[bytes, list[int]]] = {
     "empty lines before": (b"\r\n\r\n" + GET + HOST + b"\r\n", [200]),
     "an empty line between": (SECOND + b"\r\n" + GET + HOST + b"\r\n", [200, 200]),
     "an absolute target": (b"GET http://h/health?a=b HTTP/1.1\r\nHost: i\r\n\r\n", [200]),
-    "an absolute target without a path": (b"GET http://h HTTP/1.1\r\nHost: h\r\n\r\n", [404]),
+    "an absolute target without a path": (b"GET http://h HTTP/1.1\r\nHost: h\r\n\r\n", [200]),
     "an IPv6 Host": (GET + b"Host: [::1]:8080\r\n\r\n", [200]),
     "OPTIONS of all": (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", [404]),
     "OPTIONS of a route": (b"OPTIONS /predict HTTP/1.1\r\n" + HOST + b"\r\n", [405]),

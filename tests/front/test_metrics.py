@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import accumulate
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from batching.counters import Counters
 from batching.families import COUNTER, GAUGE, HISTOGRAM, METRICS, SECONDS, Metric
+from batching.vitals import Vitals
+from front.catalog import ActiveWorker
 from front.metrics import render
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -24,8 +28,8 @@ def shared() -> Iterator[Counters]:
     made.close()
 
 
-def scraped(counters: Counters) -> Samples:
-    body, _ = render(counters)
+def scraped(counters: Counters, *more: Any) -> Samples:
+    body, _ = render(counters, *more)
     found: Samples = {}
     for family in text_string_to_metric_families(body.decode()):
         for sample in family.samples:
@@ -40,7 +44,7 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
 
 
 def test_a_counter_and_a_gauge_are_read_back(shared: Counters) -> None:
-    labels = {"route": "/predict", "model": "digits", "version": "3", "status": "200"}
+    labels = {"route": "/predict", "model": "digits", "version": "3", "dialect": "native", "status": "200"}
     shared.slot(1).counter("inference_requests_total", **labels).add(3)
     shared.slot(2).counter("inference_requests_total", **labels).add(4)
     shared.slot(1).gauge("inference_connections").set(12)
@@ -99,6 +103,20 @@ def test_any_label_is_read_back(models: list[str]) -> None:
     shared.close()
 
 
+def test_the_age_of_the_oldest_queued_item_is_the_longest_of_any_worker_of_its_group(shared: Counters) -> None:
+    for slot, waits_s in ((1, 5.0), (2, 90.0), (3, None)):
+        arrived = None if waits_s is None else time.monotonic() - waits_s
+        Vitals(shared.slot(slot).words).oldest(arrived)
+    workers = [ActiveWorker("default", 1), ActiveWorker("default", 2), ActiveWorker("images", 3)]
+    found = scraped(shared, workers)
+    assert found[key("inference_queue_oldest_seconds", group="default")] == pytest.approx(90, abs=5)
+    assert found[key("inference_queue_oldest_seconds", group="images")] == 0
+
+
+def test_the_version_of_the_program_is_a_label(shared: Counters) -> None:
+    assert scraped(shared, (), "1.2.3")[key("inference_build_info", version="1.2.3")] == 1
+
+
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_names_follow_prometheus(metric: Metric) -> None:
     assert metric.name.startswith("inference_")
@@ -109,4 +127,4 @@ def test_names_follow_prometheus(metric: Metric) -> None:
     assert bool(metric.buckets) == (metric.kind == HISTOGRAM)
     assert list(metric.buckets) == sorted(set(metric.buckets))
     if metric.kind == HISTOGRAM:
-        assert metric.name.endswith(("_seconds", "_rows"))
+        assert metric.name.endswith(("_seconds", "_rows", "_bytes"))

@@ -37,12 +37,13 @@ def workers() -> Iterator[Any]:
 
 def test_every_route_says_which_key_it_needs(workers: Any) -> None:
     app, client = app_for(workers)
-    needs = {route.config.get("label") or route.rule: route.config.get("key") for route in app.app.routes}
+    routes = [route for route in app.app.routes if (route.rule, route.method) != ("/", "ANY")]
+    needs = {route.config.get("label") or route.rule: route.config.get("key") for route in routes}
     client.close()
-    opened = {"/health", "/ready", "/v2/health/live", "/v2/health/ready"}
+    opened = {"/", "/docs", "/static/{name}", "/health", "/ready", "/v2/health/live", "/v2/health/ready"}
     loading = {"/v2/repository/models/{model}/load", "/v2/repository/models/{model}/unload"}
     assert {rule for rule, key in needs.items() if key == OPEN} == opened
-    assert {rule for rule, key in needs.items() if key == ADMIN} == {"/metrics", "/reload"} | loading
+    assert {rule for rule, key in needs.items() if key == ADMIN} == {"/metrics", "/status", "/reload"} | loading
     assert {rule for rule, key in needs.items() if key not in (OPEN, ADMIN, PREDICT)} == set()
 
 
@@ -59,7 +60,7 @@ def test_a_route_that_says_nothing_needs_an_admins_key(workers: Any, keys: dict[
     [
         ("POST", "/predict"), ("POST", "/predict/double"), ("POST", "/classify"), ("POST", "/feedback"),
         ("POST", "/advanced_predict"), ("GET", "/models"), ("GET", "/models/double"), ("GET", "/metrics"),
-        ("GET", "/nothing"), ("GET", "/"), ("GET", "/predict"), ("OPTIONS", "/predict"), ("HEAD", "/metrics"),
+        ("GET", "/nothing"), ("POST", "/"), ("GET", "/predict"), ("GET", "/status"), ("GET", "/openapi.json"), ("OPTIONS", "/predict"), ("HEAD", "/metrics"),
         ("DELETE", "/models/double"),
     ],
 )  # fmt: skip
@@ -190,7 +191,7 @@ def test_refusals_are_counted_by_route_and_not_by_what_was_asked(server: Server)
     connection.request("GET", "/metrics", headers={"Authorization": BEARER + KEY})
     text = connection.getresponse().read().decode()
     connection.close()
-    assert 'inference_requests_total{model="",route="",status="421",version=""} 50.0' in text
+    assert 'inference_requests_total{dialect="",model="",route="",status="421",version=""} 50.0' in text
     assert "nowhere" not in text
     assert KEY not in text
 

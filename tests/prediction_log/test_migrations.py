@@ -30,7 +30,9 @@ from prediction_log import address, database
 from prediction_log.database import Store
 from tests.harness import ROOT
 from tests.postgres import Postgres
-from tests.prediction_log.samples import failure, feedback, predictions
+from tests.prediction_log.samples import failure, feedback, prediction, predictions
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 # The older service's, word for word where SQL decides.
 OLD = """
@@ -101,7 +103,7 @@ def test_preparing_twice_changes_nothing(any_store: Store) -> None:
     any_store.insert("predictions", predictions(1))
     any_store.prepare()
     assert any_store.counts().predictions == 1
-    assert any_store._run(lambda c: c.execute(text("SELECT version FROM inference_log_schema")).scalars().all()) == [1]
+    assert any_store._run(lambda c: c.execute(text("SELECT version FROM inference_log_schema")).scalars().all()) == [2]
 
 
 @pytest.mark.parametrize("dropped", ["inference_logs", "inference_feedback", "inference_log_schema"])
@@ -119,6 +121,21 @@ def test_one_table_that_was_dropped_is_made_again_and_the_others_keep_their_rows
     assert any_store.insert("feedback", [feedback(2, "eight")]) == 1
 
 
+def test_tables_of_version_1_keep_their_rows_and_get_the_new_column(any_store: Store) -> None:
+    any_store.insert("predictions", predictions(1))
+    any_store._run(lambda c: c.execute(text("ALTER TABLE inference_logs DROP COLUMN traceparent")))
+    any_store._run(lambda c: c.execute(text("UPDATE inference_log_schema SET version = 1")))
+    assert not any_store.is_prepared()
+    assert failure(any_store.insert, "predictions", predictions(2)).error.kind == "configuration"
+    any_store.prepare()
+    assert any_store.is_prepared()
+    assert any_store.insert("predictions", [prediction(2, traceparent=TRACEPARENT)]) == 1
+    found = any_store._run(
+        lambda c: c.execute(text("SELECT traceparent FROM inference_logs ORDER BY id")).scalars().all()
+    )
+    assert found == [None, TRACEPARENT]
+
+
 def test_the_promised_columns_are_there(any_store: Store) -> None:
     assert list(columns(any_store))[:4] == ["id", "created_at", "features", "prediction"]
 
@@ -128,7 +145,7 @@ def test_processes_that_prepare_at_once_all_succeed(postgres: Postgres, with_old
     if with_old_table:
         old_table(postgres)
     assert prepare_at_once(postgres.url()) == ["", "", ""]
-    assert postgres.execute("SELECT version FROM inference_log_schema") == [[1]]
+    assert postgres.execute("SELECT version FROM inference_log_schema") == [[2]]
 
 
 def test_processes_that_prepare_a_file_at_once_all_succeed(tmp_path: Path) -> None:

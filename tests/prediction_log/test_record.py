@@ -15,6 +15,10 @@ from prediction_log.record import Captured, Encoder, Kind, Timing, decode
 
 U32 = st.integers(0, 2**32 - 1)
 TIMING = st.builds(Timing, U32, U32, U32, st.integers(0, 2**64 - 1))
+HEX = "0123456789abcdef"
+TRACEPARENT = st.just("") | st.builds(
+    "00-{}-{}-{}".format, *(st.text(alphabet=HEX, min_size=size, max_size=size) for size in (32, 16, 2))
+)
 TEXT = st.text(max_size=40).filter(lambda text: text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text))
 
 
@@ -39,6 +43,7 @@ def fields(draw: st.DrawFn) -> dict[str, Any]:
         "features": draw(st.binary(max_size=300)),
         "outputs_are": draw(st.sampled_from(Captured)),
         "outputs": draw(st.binary(max_size=300)),
+        "traceparent": draw(TRACEPARENT),
     }
 
 
@@ -51,12 +56,22 @@ def test_what_was_encoded_comes_back(kind: Kind, request_id: str, told: dict[str
     assert before_us <= record.created_us <= time.time_ns() // 1000
 
 
-@given(TEXT, st.binary(max_size=60), st.integers(1, 99), st.integers(0, 2**33), TIMING, st.binary(), st.binary())
+@given(
+    *(TEXT, st.binary(max_size=60), st.integers(1, 99), st.integers(0, 2**33), TIMING, st.binary(), st.binary()),
+    TRACEPARENT,
+)
 def test_the_short_way_to_encode_an_answer_says_the_same(
-    request_id: str, subject: bytes, rows: int, total_us: int, timing: Timing, body: bytes, answer: bytes
+    request_id: str,
+    subject: bytes,
+    rows: int,
+    total_us: int,
+    timing: Timing,
+    body: bytes,
+    answer: bytes,
+    traceparent: str,
 ) -> None:
     encoder = Encoder()
-    short = decode(encoder.encode_answer(subject, request_id, rows, total_us, timing, body, answer))
+    short = decode(encoder.encode_answer(subject, request_id, rows, total_us, timing, body, answer, traceparent))
     long = decode(
         encoder.encode(
             Kind.PREDICTION,
@@ -70,10 +85,53 @@ def test_the_short_way_to_encode_an_answer_says_the_same(
             features=body,
             outputs_are=Captured.BODY,
             outputs=answer,
+            traceparent=traceparent,
         )
     )
     assert short.key != long.key
     assert short == long._replace(key=short.key, created_us=short.created_us)
+
+
+OLD = {
+    "an answer": (
+        "010ac800020000002a809828176506000000000000000000ddccbbaa000000000000f03fdc05000001000d0003000000070000000b000000"
+        "36010000fa0000000800000007000000000000007b226d6f64656c223a226d227d722d317b2278223a317d7b226f6b223a747275657d"
+    ),
+    "several items": (
+        "010dc800020000002a809828176506000100000000000000ddccbbaa000000000000e03f09000000020002000300000005000000020000"
+        "0001000000020000000300000004000000000000000500000006000000070000000800000000000000000001007b7d722d325b312c325d7b7d"
+    ),
+    "feedback": (
+        "02020000010000002a809828176506000200000000000000ddccbbaa000000000000f03f00000000000000000300000013000000000000"
+        "00722d337b22726f77223a302c226c6162656c223a377d"
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("written", "request_id", "items", "features", "outputs"),
+    [
+        (OLD["an answer"], "r-1", (Timing(310, 250, 8, 7),), b'{"x":1}', b'{"ok":true}'),
+        (OLD["several items"], "r-2", (Timing(1, 2, 3, 4), Timing(5, 6, 7, 8)), b"[1,2]", b"{}"),
+        (OLD["feedback"], "r-3", (), b'{"row":0,"label":7}', b""),
+    ],
+    ids=list(OLD),
+)
+def test_what_the_release_before_wrote_is_read_and_has_no_trace(
+    written: str, request_id: str, items: tuple[Timing, ...], features: bytes, outputs: bytes
+) -> None:
+    record = decode(bytes.fromhex(written))
+    assert (record.request_id, record.items, record.features, record.outputs) == (request_id, items, features, outputs)
+    assert record.created_us == 1_800_000_000_000_042
+    assert record.traceparent == ""
+
+
+def test_a_record_without_a_trace_has_the_bytes_that_the_release_before_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1_800_000_000_000_042_000)
+    monkeypatch.setattr("os.urandom", lambda size: bytes.fromhex("aabbccdd"))
+    timing = (310, 250, 8, 7)
+    made = Encoder().encode_answer(b'{"model":"m"}', "r-1", 2, 1500, timing, b'{"x":1}', b'{"ok":true}')
+    assert made.hex() == OLD["an answer"]
 
 
 def test_a_key_is_a_uuid_of_version_7_and_begins_with_the_time() -> None:

@@ -103,6 +103,7 @@ def test_what_the_request_and_its_answer_share_is_in_each_row() -> None:
         items=(Timing(1500, 250, 16, 7),),
         features_are=Captured.ROWS,
         features=b"[[1,2],[3,4]]",
+        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     )
     for row in shown(one):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", row.pop("created_at"))
@@ -127,6 +128,7 @@ def test_what_the_request_and_its_answer_share_is_in_each_row() -> None:
             "total_ms": 1234.567,
             "sampling": 0.25,
             "truncated": True,
+            "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         }
 
 
