@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from bottle import Bottle
 
+    from front.bulk import Bulk
     from models.contract import Contract
     from prediction_log.journal import Journal
 
@@ -64,17 +65,20 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
 
     from front import metrics
     from front.administration import BODY_BYTES_MAX, Errand, parse_word
-    from front.answering import EVERYTHING, Answering, answer_json, body, my_id, place_of, takes
+    from front.answering import EVERYTHING, JSON, Answering, answer_json, body, my_id, place_of, takes
     from front.application import Application
-    from front.exchange import Tally
     from front.feedback import FEEDBACK_BYTES_MAX, parse_feedback
     from front.halves import Response
+    from front.openapi import Documents
+    from front.overview import overview
+    from front.pages import CONSOLE, DOCUMENTATION, Pages
     from front.predictions import Predictions
     from front.readiness import readiness
     from front.recorder import Recorder
     from front.refusals import Refusal, error_response
     from front.security import ADMIN, OPEN, PREDICT, Guard
     from front.speaking import Speaking
+    from front.tally import Tally
     from models.dialects import native, open_inference, tf_serving
 
     tally = Tally(client.slot)
@@ -84,9 +88,11 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
     answering = Answering(guard, tally, recorder)
     app = Application(client, answering.refuse)
     app.install(answering)
+    server = f"inference-server {__version__}"
+    pages = Pages()
+    documents = Documents(settings, __version__, has_log=journal is not None)
     spoken = [
-        Speaking(dialect, settings, client, predictions, f"inference-server {__version__}")
-        for dialect in (native, tf_serving, open_inference)
+        Speaking(dialect, settings, client, predictions, server) for dialect in (native, tf_serving, open_inference)
     ]
     for speaking in spoken:
         speaking.install(app)
@@ -102,8 +108,29 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
 
     @app.get("/metrics", key=ADMIN)
     def show_metrics() -> Response:
-        text, content_type = metrics.render(client.counters)
-        return Response(200, [("Content-Type", content_type)], text)
+        text, content_type = metrics.render(client.counters, client.view.workers, __version__)
+        return Response(200, [("Content-Type", content_type), ("X-Request-Id", my_id())], text)
+
+    @app.get("/status", key=ADMIN)
+    def status() -> Response:
+        patience_s = settings.predict_timeout_ms / 1000
+        has_log = journal is not None
+        return answer_json(
+            overview(client.view, client.counters, server=server, patience_s=patience_s, has_log=has_log)
+        )
+
+    @app.get("/openapi.json", key=PREDICT)
+    def openapi() -> Response:
+        return Response(200, [JSON, ("X-Request-Id", my_id())], documents.of(client.view))
+
+    def page(name: str) -> Response:
+        response = pages.answer(name, request.environ)
+        response.headers.append(("X-Request-Id", my_id()))
+        return response
+
+    app.get("/", callback=lambda: page(CONSOLE), key=OPEN, label="/")
+    app.get("/docs", callback=lambda: page(DOCUMENTATION), key=OPEN)
+    app.get("/static/<name:path>", callback=page, key=OPEN, label="/static/{name}")
 
     @app.post("/reload", key=ADMIN)
     def reload() -> Any:
@@ -211,6 +238,12 @@ class InferenceServer:
         from front.predictions import predict
 
         return predict(self._client, self._settings, self._recorder, model, version, body)
+
+    def bulk(self, model: str, version: str | None = None) -> Bulk:
+        """A version, to be asked about many rows at once as arrays; see front.bulk. Raises front.catalog.UnknownModel."""
+        from front.bulk import Bulk
+
+        return Bulk(self._client, self._client.view.find(model, version))
 
     def contract(self, model: str, version: str | None = None) -> Contract | None:
         """What a version takes and gives; None while no worker has said. Raises front.catalog.UnknownModel."""

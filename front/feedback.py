@@ -37,6 +37,8 @@ def parse_feedback(body: bytes) -> Feedback:
     if not isinstance(request_id, str) or not REQUEST_ID(request_id):
         raise _bad("/request_id", request_id, "the X-Request-Id of an answer")
     row = value.get("row", 0)
+    if type(row) is float and row.is_integer():  # as JSON Schema has it: 3.0 is a whole number
+        row = int(row)
     if type(row) is not int or not 0 <= row <= ROW_MAX:
         raise _bad("/row", row, "the number of a row of that answer, counted from 0")
     label = value.get("label")

@@ -92,7 +92,10 @@ class Speaking:
     def _choose(self, route: Route, model: str | None, version: str | None, label: str | None) -> Entry:
         catalog: Catalog = self._client.view
         if model is None:
-            return catalog.for_classify() if route.action == "classify" else catalog.for_predict()
+            entry = catalog.for_classify() if route.action == "classify" else catalog.for_predict()
+            if version is None and label is None:
+                return entry
+            model = entry.name
         self._check(model, version)
         return catalog.choose(model, version, label)
 

@@ -70,7 +70,8 @@ def _from_multipart(body: bytes, content_type: str) -> bytes:
         name = _FIELD_NAME.search(told[1]) if told else None
         if told and name and (name[1] or name[2]) == FIELD.encode():
             content = body[head_end + 4 : end]
-            return content if _FILE_NAME.search(told[1]) else from_base64(content)
+            is_picture = _FILE_NAME.search(told[1]) or sniff(content) is not None  # some clients name no file
+            return content if is_picture else from_base64(content)
         position = end + 2
     raise BadInput(f"the form has more than {_PARTS_MAX} parts", expected=_EXPECTED)
 

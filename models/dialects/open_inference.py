@@ -117,7 +117,9 @@ def _check_operation(action: str, body: bytes) -> None:
         BadInput: it is no JSON object, or holds a parameter that there is none of.
         Unimplemented: a load that brings its own configuration or files.
     """
-    parameters = (loads(body).get("parameters") if body.strip() else None) or {}
+    parameters = loads(body).get("parameters") if body.strip() else None
+    if parameters is None:
+        return
     if type(parameters) is not dict:
         raise BadInput("Unable to parse 'parameters'")
     for name, value in parameters.items():

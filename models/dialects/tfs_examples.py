@@ -38,7 +38,7 @@ def parse(compiled: Compiled, body: dict[str, Any], call: Call) -> Request:
             raise BadInput("Expected one input Tensor.")
         rows = [_serialized(example) for example in examples]
         return checked(compiled, [rows], [np.fromiter(rows, object, len(rows))], form)
-    if contract.method != METHOD_PREDICT or not _answers(contract, action):
+    if contract.method != METHOD_PREDICT or not answers(contract, action):
         raise BadInput(
             f"Expected {_NOUNS[action]} signature method_name to be {METHODS[action]}. Was: {clip(contract.method, 64)}"
         )
@@ -117,7 +117,7 @@ def _mixed(name: str, values: list[Any]) -> BadInput:
 # ---------------------------------------------------------------------------------------------- other models
 
 
-def _answers(contract: Contract, action: str) -> bool:
+def answers(contract: Contract, action: str) -> bool:
     """Whether what the model gives is evidently classes, or one value for each row."""
     if action == "classify":
         return class_count(contract) is not None

@@ -19,6 +19,7 @@ def test_a_label_is_kept_as_json(label: Any) -> None:
 
 def test_a_row_may_be_named() -> None:
     assert parse_feedback(b'{"request_id": "a", "row": 63, "label": "x"}').row == 63
+    assert parse_feedback(b'{"request_id": "a", "row": 63.0, "label": "x"}').row == 63  # a whole number, too
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,7 @@ def test_a_row_may_be_named() -> None:
         ({"request_id": "a", "label": "x" * LABEL_BYTES_MAX}, "/label"),
         ({"request_id": "a", "label": 1, "row": -1}, "/row"),
         ({"request_id": "a", "label": 1, "row": True}, "/row"),
+        ({"request_id": "a", "label": 1, "row": 0.5}, "/row"),
         ({"request_id": "a", "label": 1, "row": 2**31}, "/row"),
         ({"request_id": "a", "label": 1, "rows": 1}, ""),
     ],

@@ -297,6 +297,7 @@ def test_a_load_brings_nothing_of_its_own(name: str) -> None:
         pytest.param("load", {"mine": 1}, id="an unknown one"),
         pytest.param("unload", {"config": "{}"}, id="a load's parameter"),
         pytest.param("unload", {"unload_dependents": 1}, id="a number for a flag"),
+        pytest.param("load", False, id="no object, though as good as nothing"),
         pytest.param("unload", [1], id="a list"),
     ],
 )
