@@ -1,12 +1,12 @@
 """`inference_server.py check`: whether a model can be served, what it takes, how fast it is, and what makes it faster.
 
-Owns the words and exit codes. The model runs in processes of its own (models.calibration_probe), so whatever is wrong
-with it is told and harms nobody; what is measured of candidates is models.calibration_search's affair.
+Owns the exit codes and what is looked at; the words are commands.check_page's. The model runs in processes of its own
+(models.calibration_probe), so whatever is wrong with it is told and harms nobody; what is measured of candidates is
+models.calibration_search's affair.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -18,12 +18,14 @@ from typing import Any
 from batching.batch import warm_up_sizes
 from batching.child import environment
 from batching.client import Target
-from commands import terminal
+from commands import check_page, exits, terminal
+from commands.parsing import Parser
+from commands.parsing import parser as parser_of
 from front.catalog import Entry
 from front.settings import SECRETS, Settings
 from models import calibration
 from models.calibration_probe import Lost, Probe
-from models.calibration_search import Finding, search
+from models.calibration_search import search
 from models.contract import Contract
 from models.dialects import native
 from models.dialects.dialect import Call, nothing
@@ -35,7 +37,6 @@ ENTRY = Path(__file__).resolve().parent.parent / "inference_server.py"
 MEASURE = "--measure"  # how this program starts itself for a process that measures
 # Loading a large model takes minutes; measuring a candidate must end.
 LOAD_S, CANDIDATE_S = 600.0, 300.0
-_SHOWN_CHARACTERS = 300
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,58 +45,75 @@ def main(arguments: Sequence[str]) -> int:
         from models import calibration_child
 
         return calibration_child.main()
-    given = _parse(arguments)
+    given = parser().parse_args(list(arguments))
     try:
         settings = Settings.from_environment()
         references = at(given.model, None, allow_h5=settings.allow_h5).all()
     except ValueError as error:
         terminal.complain(str(error))
-        return terminal.USAGE
+        return exits.USAGE
     except LoadError as error:
         terminal.complain(error.reason)
-        return terminal.WRONG
+        return exits.WRONG
     newest = {one.name: one for one in references}  # versions ascend
-    checked = [_checked(one, settings, calibrate=given.calibrate) for one in newest.values()]
+    checked = []
+    for one in newest.values():
+        with terminal.waiting(f"checking {one.name} version {one.version}"):
+            found = _checked(one, settings)
+        if given.calibrate and found["ok"]:
+            _calibrate(one, settings, found)
+        checked.append(found)
     if given.json:
         terminal.say_json({"ok": all(one["ok"] for one in checked), "models": checked})
     else:
         page = terminal.Page()
-        for one in checked:
-            _show(page, one)
-    return terminal.OK if all(one["ok"] for one in checked) else terminal.WRONG
+        for found in checked:
+            check_page.show(page, found)
+    return exits.OK if all(one["ok"] for one in checked) else exits.WRONG
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="inference_server.py check",
-        description="Load a model as the server would, in a process of its own, run its contract's examples, and say "
-        "what it takes, what it refuses and how fast it is. Ends with 0 where it can be served, 1 where not. Settings "
-        "come from the environment.",
+def parser() -> Parser:
+    """What it takes."""
+    made = parser_of(
+        "check",
+        "Load a model as the server would, in a process of its own, run its contract's examples, and say what it "
+        "takes, what it refuses and why, and how fast it is.",
+        ("check model.keras", "check models/saved --json", "check model.keras --calibrate"),
     )
-    parser.add_argument("model", metavar="MODEL", help="a model or a folder of models; of each its newest version")
-    parser.add_argument(
+    made.add_argument("model", metavar="MODEL", help="a model or a folder of models; of each its newest version")
+    made.add_argument(
         "--calibrate",
         action="store_true",
         help="also measure what makes it faster on this machine (XLA, threads), which should have nothing else to do "
         "for about a minute, and keep it in CALIBRATION_DIR for the next start of a server",
     )
-    parser.add_argument("--json", action="store_true", help="for machines")
-    return parser.parse_args(list(arguments))
+    made.add_argument("--json", action="store_true", help="print it as JSON")
+    return made
 
 
-def _checked(reference: ModelReference, settings: Settings, *, calibrate: bool) -> dict[str, Any]:
+def _checked(reference: ModelReference, settings: Settings) -> dict[str, Any]:
     """What is known of a version afterwards, JSON-safe."""
     result: dict[str, Any] = {"name": reference.name, "version": reference.version, "ok": False, "reason": None}
     try:
         if reference.refusal is not None:
             raise Lost(reference.refusal)
         result |= _measured(reference, settings)
-        if calibrate:
-            result |= _calibrated(reference, settings, result)
         result["ok"] = True
     except (Lost, LoadError) as error:
-        result["reason"] = error.reason if isinstance(error, LoadError) else str(error)
+        result["reason"] = _reason(error)
     return result
+
+
+def _calibrate(reference: ModelReference, settings: Settings, checked: dict[str, Any]) -> None:
+    """Add what came of it to what is known."""
+    try:
+        checked |= _calibrated(reference, settings, checked)
+    except (Lost, LoadError) as error:
+        checked |= {"ok": False, "reason": _reason(error)}
+
+
+def _reason(error: Lost | LoadError) -> str:
+    return error.reason if isinstance(error, LoadError) else str(error)
 
 
 def _options(settings: Settings) -> dict[str, Any]:
@@ -123,6 +141,7 @@ def _measured(reference: ModelReference, settings: Settings) -> dict[str, Any]:
         "seconds_to_load": round(took_s, 2),
         "tensorflow": probe.tensorflow,
         "contract": contract.to_json(),
+        "json_schema": compiled.json_schema,
         "sample": compiled.sample,
         "examples": len(contract.examples),
         "batch_seconds": seconds,
@@ -186,6 +205,7 @@ def refusals(compiled: Compiled) -> list[tuple[Any, str]]:
 def _spoilt(sample: Any) -> Iterator[Any]:
     yield {}
     if isinstance(sample, dict):
+        yield {**sample, "no_such_key": 0}
         for key, value in sample.items():
             yield {**sample, key: _with_text(value)}
             if isinstance(value, list) and value:
@@ -201,73 +221,3 @@ def _with_text(value: Any) -> Any:
         key = next(iter(value))
         return {**value, key: _with_text(value[key])}
     return 1 if isinstance(value, str) else "text"
-
-
-# -- words -------------------------------------------------------------------------------------------------------------
-
-
-def _show(page: terminal.Page, one: dict[str, Any]) -> None:
-    title = f"{one['name']} version {one['version']}"
-    if "contract" not in one:
-        page.heading(f"{title} cannot be served: {one['reason']}")
-        return
-    page.heading(f"{title} can be served; it was loaded in {one['seconds_to_load']} s")
-    contract = one["contract"]
-    for what in ("inputs", "outputs"):
-        page.heading(what.capitalize())
-        page.rows([(each["name"], each["dtype"], _shape(each["shape"])) for each in contract[what]])
-    page.heading(f"A body for POST /predict/{one['name']}")
-    page.rows([(_shown(one["sample"]) if one["sample"] is not None else "too long to show; pictures go to /classify",)])
-    if one["examples"]:
-        page.rows([(f"{terminal.number(one['examples'], 'example')} of its contract answered as promised",)])
-    if one["refused"]:
-        page.heading("Refused")
-        page.rows([(_shown(each["body"]), each["message"]) for each in one["refused"]])
-    _show_batches(page, one)
-    _show_calibration(page, one)
-    if one["reason"] is not None:
-        page.heading(f"It was not calibrated: {one['reason']}")
-
-
-def _show_batches(page: terminal.Page, one: dict[str, Any]) -> None:
-    page.heading("Batches")
-    if not one["batch_seconds"]:
-        page.rows([("it takes no rows that we can think of, so it is served cold",)])
-        return
-    lines = [("rows", "ms a call", "rows/s")]
-    for rows, seconds in one["batch_seconds"].items():
-        lines.append((str(rows), f"{seconds * 1000:.3f}", f"{int(rows) / seconds:,.0f}"))
-    page.rows(lines)
-
-
-def _show_calibration(page: terminal.Page, one: dict[str, Any]) -> None:
-    found = one.get("calibration")
-    if found is None:
-        page.heading("Not calibrated: check --calibrate measures what makes it faster here")
-        return
-    page.heading(f"Calibrated {found['measured_at']}")
-    for finding in one.get("candidates", ()):
-        page.rows([_words_of(Finding(**finding))])
-    sizes = ", ".join(map(str, found["sizes"]))
-    page.rows(
-        [
-            ("call", f"XLA for batches of {sizes}" if sizes else "plain"),
-            ("threads", "TensorFlow's choice" if found["threads"] is None else str(found["threads"])),
-            ("gain", f"{found['gain']:.2f} times the rows/s, at batches of {found['best_rows']}"),
-            ("two at once", "not measured" if found["two_at_once"] is None else f"{found['two_at_once']:.2f} times"),
-        ]
-    )
-
-
-def _words_of(finding: Finding) -> tuple[str, str, str]:
-    ratios = ", ".join(f"{ratio:.2f} at {rows}" for rows, ratio in finding.ratios.items())
-    return finding.name, "taken" if finding.chosen else f"not taken: {finding.fault or 'another is quicker'}", ratios
-
-
-def _shape(sizes: Sequence[int | None]) -> str:
-    return "x".join("any" if size is None else str(size) for size in sizes) or "one value"
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -12,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from commands import terminal
-from commands.log_arguments import parse
+from commands import exits, terminal
+from commands.log_arguments import parser
 from commands.spool import folder_of
 from front.settings import Settings
 from prediction_log.sqlstate import StoreError
+
+__all__ = ["main", "parser"]
 
 if TYPE_CHECKING:
     from commands.replay import Start
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str], start: Start) -> int:
     """Run a verb; the exit code. start: makes the server that a replay runs in, an InferenceServer."""
-    given = parse(arguments)
+    given = parser().parse_args(list(arguments))
     try:
         settings = Settings.from_environment()
         if given.dir is not None:
@@ -33,14 +35,14 @@ def main(arguments: Sequence[str], start: Start) -> int:
         sys.stdout.flush()
         return code
     except ValueError as error:
-        return _failed(str(error), terminal.USAGE)
+        return _failed(str(error), exits.USAGE)
     except (terminal.Complaint, StoreError) as error:
-        return _failed(str(error), error.code if isinstance(error, terminal.Complaint) else terminal.WRONG)
+        return _failed(str(error), error.code if isinstance(error, terminal.Complaint) else exits.WRONG)
     except BrokenPipeError:  # `| head` has seen enough
         terminal.forget_stdout()
-        return terminal.OK
+        return exits.OK
     except OSError as error:
-        return _failed(f"{error.filename or 'the log'}: {error.strerror}", terminal.WRONG)
+        return _failed(f"{error.filename or 'the log'}: {error.strerror}", exits.WRONG)
     except KeyboardInterrupt:
         return 130
 
@@ -83,7 +85,7 @@ def _folder(settings: Settings) -> Path:
     folder = folder_of(settings)
     if folder is None:
         raise terminal.Complaint(
-            "there is no prediction log: set PREDICTION_LOG_DIR or DATABASE_URL, or say --dir", terminal.USAGE
+            "there is no prediction log: set PREDICTION_LOG_DIR or DATABASE_URL, or say --dir", exits.USAGE
         )
     return folder
 

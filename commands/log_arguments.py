@@ -4,62 +4,68 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-PROGRAM = "inference_server.py log"
+from commands.parsing import PROGRAM, Formatter, Parser
+from commands.parsing import parser as parser_of
+
+SETTINGS = "Settings come from the environment: DATABASE_URL, PREDICTION_LOG_DIR."
 _SPAN = re.compile(r"(\d{1,6})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 TOLERANCE = 1e-5  # what the server itself promises between rows that were batched differently
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The verb and its options. Ends the process with 2 where they make no sense, with 0 after --help."""
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description="The prediction log from the outside.",
-        epilog="Settings come from the environment: DATABASE_URL, PREDICTION_LOG_DIR. "
-        "Exit codes: 0 all is well, 1 something is wrong or left, 2 the command makes no sense.",
+def parser() -> Parser:
+    """The verbs and their options."""
+    made = parser_of(
+        "log",
+        "The prediction log from the outside, beside a running server or without one.",
+        ("log status", "log tail -n 100 --model dummy", "log replay --since 1h --model dummy --against new.keras"),
+        settings=SETTINGS,
+        usage=f"{PROGRAM} log VERB …",
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    common = argparse.ArgumentParser(add_help=False)
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
+    common = Parser(add_help=False)
     common.add_argument("--dir", type=Path, metavar="FOLDER", help="the spool's folder (default: PREDICTION_LOG_DIR)")
     common.add_argument("--json", action="store_true", help="print JSON")
 
     def verb(name: str, does: str, example: str) -> argparse.ArgumentParser:
+        like = parser_of(f"log {name}", f"{does[0].upper()}{does[1:]}.", (example,), settings=SETTINGS)
         return verbs.add_parser(
             name,
             parents=[common],
             help=does,
-            description=f"{does[0].upper()}{does[1:]}.",
-            epilog=f"Example: {example}",
+            prog=like.prog,
+            description=like.description,
+            epilog=like.epilog,
+            formatter_class=Formatter,
         )
 
-    verb("status", "what waits, what was delivered, what was set aside and why", f"{PROGRAM} status --json")
+    verb("status", "what waits, what was delivered, what was set aside and why", "log status --json")
     tail = verb(
         "tail",
         "the spool's rows as JSON Lines, in the order of time",
-        f"{PROGRAM} tail -n 100 --model dummy | jq .status",
+        "log tail -n 100 --model dummy | jq .status",
     )
     tail.add_argument("-n", type=_whole, default=10, metavar="ROWS", dest="rows", help="how many rows (default 10)")
     tail.add_argument("--follow", "-f", action="store_true", help="go on with what comes, until Ctrl-C")
-    tail.add_argument("--model", help="rows of this model only")
+    tail.add_argument("--model", metavar="NAME", help="rows of this model only")
     ship = verb(
         "ship",
         "take the spool into the database, as the shipper of a server does",
-        f"DATABASE_URL=postgresql://… {PROGRAM} ship --dir inference_logs",
+        "log ship --dir inference_logs",
     )
     ship.add_argument("--follow", action="store_true", help="go on with what comes, until SIGTERM or Ctrl-C")
-    check = verb("check", "whether the log would work, and what to do where not", f"{PROGRAM} check --create")
+    check = verb("check", "whether the log would work, and what to do where not", "log check --create")
     check.add_argument("--create", action="store_true", help="make or migrate the tables where needed")
     replay = verb(
         "replay",
         "run logged inputs through another version and compare its answers with the logged ones",
-        f"{PROGRAM} replay --since 1h --model dummy --against models/new.keras",
+        "log replay --since 1h --model dummy --against models/new.keras",
     )
     replay.add_argument("--since", type=_time, required=True, metavar="TIME", help="30m, 1h, 7d, or an ISO time (UTC)")
-    replay.add_argument("--model", required=True, help="the model's name in the log")
+    replay.add_argument("--model", required=True, metavar="NAME", help="the model's name in the log")
     replay.add_argument(
         "--against", required=True, metavar="VERSION|PATH", help="a version from MODEL_DIR or MODEL_PATH, or a path"
     )
@@ -72,7 +78,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="T",
         help=f"answers agree within T + T * abs(logged) (default {TOLERANCE:g})",
     )
-    return parser.parse_args(list(arguments))
+    return made
 
 
 def _whole(text: str) -> int:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from commands import terminal
+from commands import exits, terminal
 from commands.spool import OWNER
 from front.settings import Settings
 from prediction_log.database import Store
@@ -47,7 +47,7 @@ def check(folder: Path, settings: Settings, *, create: bool, as_json: bool) -> i
             for line in lines
         ]
         page.rows(rows, ["green" if line.ok else "bold red" for line in lines])
-    return terminal.OK if all(line.ok for line in lines) else terminal.WRONG
+    return exits.OK if all(line.ok for line in lines) else exits.WRONG
 
 
 # ---------------------------------------------------------------------------------------------- the folder

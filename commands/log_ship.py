@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from commands import terminal
+from commands import exits, terminal
 from commands.shipper import STOP_S
 from front.settings import Settings
 from prediction_log.database import Store
@@ -25,13 +25,13 @@ def ship(folder: Path, settings: Settings, *, follow: bool, as_json: bool) -> in
     Raises terminal.Complaint where there is nothing to ship from or to, or another process ships.
     """
     if settings.database_url is None:
-        raise terminal.Complaint("DATABASE_URL is not set: there is no database to ship to", terminal.USAGE)
+        raise terminal.Complaint("DATABASE_URL is not set: there is no database to ship to", exits.USAGE)
     if not follow and not folder.is_dir():
         raise terminal.Complaint(f"there is no folder {folder}")
     try:
         store = Store(settings.database_url)
     except ValueError as error:
-        raise terminal.Complaint(str(error), terminal.USAGE) from None
+        raise terminal.Complaint(str(error), exits.USAGE) from None
     inbox = Inbox(folder)
     told = _Told()
     with closing(store), closing(inbox):
@@ -114,7 +114,7 @@ def _summary(told: _Told, left: int, *, as_json: bool) -> int:
                 ["left", terminal.size(left) + (f": {told.trouble}" if told.trouble and left else "")],
             ]
         )
-    return terminal.WRONG if left or told.set_aside or told.broken else terminal.OK
+    return exits.WRONG if left or told.set_aside or told.broken else exits.OK
 
 
 class _Stop:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from commands import terminal
+from commands import exits, terminal
 from commands.log_records import Damage, Reading, segments
 from front.settings import Settings
 from prediction_log.aside import DEAD
@@ -37,7 +37,7 @@ def status(folder: Path, settings: Settings, *, as_json: bool) -> int:
     else:
         _show(told)
     is_well = not told["set_aside"] and not told["delivered"]["failing"] and "error" not in (told["database"] or {})
-    return terminal.OK if is_well else terminal.WRONG
+    return exits.OK if is_well else exits.WRONG
 
 
 def waiting(folder: Path) -> dict[str, Any]:

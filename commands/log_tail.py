@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from commands import terminal
+from commands import exits, terminal
 from commands.log_records import Damage, Tail
 from prediction_log.record import Record
 
@@ -36,8 +36,8 @@ def tail(folder: Path, rows: int, model: str | None, *, follow: bool) -> int:
         end.close()
     if damage.records:
         terminal.complain(f"{terminal.number(damage.records, 'record')} could not be read: damaged")
-        return terminal.WRONG
-    return terminal.OK
+        return exits.WRONG
+    return exits.OK
 
 
 def _is_of(model: str | None) -> Callable[[Record], bool]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from batching.errors import ItemFailed, StartupFailed
-from commands import terminal
+from commands import exits, terminal
 from commands.comparison import Change, compare
 from commands.log_records import Damage
 from commands.replay_report import Failure, Result, show, to_json
@@ -89,7 +89,7 @@ def replay(
         terminal.say_json(told)
     else:
         show(told)
-    return terminal.OK if told["same"] else terminal.WRONG
+    return exits.OK if told["same"] else exits.WRONG
 
 
 class Runner:
@@ -197,7 +197,7 @@ def _rows(settings: Settings, folder: Path | None, model: str, since: datetime) 
     if settings.database_url is not None:
         return from_database(settings.database_url, model, since)
     if folder is None:
-        raise terminal.Complaint("there is no log: neither DATABASE_URL nor PREDICTION_LOG_DIR is set", terminal.USAGE)
+        raise terminal.Complaint("there is no log: neither DATABASE_URL nor PREDICTION_LOG_DIR is set", exits.USAGE)
     if not folder.is_dir():
         raise terminal.Complaint(f"there is no folder {folder}")
     return from_folder(folder, model, since, Damage())
@@ -231,7 +231,7 @@ def _find(against: str, model: str, settings: Settings) -> ModelReference:
     except LoadError as error:
         raise terminal.Complaint(error.reason) from None
     if not meant:
-        raise terminal.Complaint(problem, terminal.USAGE)
+        raise terminal.Complaint(problem, exits.USAGE)
     served = [one for one in meant if one.refusal is None]
     if not served:
         raise terminal.Complaint(f"{meant[-1].name} version {meant[-1].version} cannot be served: {meant[-1].refusal}")

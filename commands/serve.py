@@ -20,7 +20,7 @@ from batching.control import ControlChannel, listen_at
 from batching.errors import StartupFailed
 from batching.groups import Plan, Wanted
 from batching.supervisor import Supervisor
-from commands import logs
+from commands import exits, logs
 from commands.excerpt import Order
 from commands.planning import Planner
 from commands.rehearsing import Rehearsing
@@ -36,7 +36,6 @@ log = logging.getLogger("inference.supervisor")
 
 ENTRY = Path(__file__).resolve().parent.parent / "inference_server.py"
 CHILD = [sys.executable, str(ENTRY), "--child"]
-EXIT_USAGE, EXIT_MODEL, EXIT_ADDRESS = 2, 3, 4
 
 
 def heed(settings: Settings) -> None:
@@ -142,7 +141,7 @@ def serve(settings: Settings) -> int:
 def serve_workers(settings: Settings) -> int:
     """Run workers alone, for fronts in other processes (`wsgi`) that attach at settings.worker_socket."""
     if settings.worker_socket is None:
-        return _fail(EXIT_USAGE, "worker needs --socket PATH")
+        return _fail(exits.USAGE, "worker needs --socket PATH")
     with ExitStack() as held:
         try:
             heed(settings)
@@ -161,6 +160,7 @@ def serve_workers(settings: Settings) -> int:
 def serve_embedded(fd: int) -> int:
     """A supervisor that lives as long as the channel `fd`; settings come on stdin, its address leaves on stdout."""
     settings = Settings(**json.load(sys.stdin))
+    logging.getLogger().setLevel(logging.WARNING)  # stderr is the embedding program's: it hears of what goes wrong
     owner = ControlChannel(socket.socket(fileno=fd))
     try:
         heed(settings)
@@ -182,17 +182,17 @@ def _say_ready(_models: list[dict[str, Any]]) -> None:
 def _cannot_start(error: ValueError | LoadError | OSError, where: str) -> int:
     """The exit code of a server that found no sense in its settings, no model, or its address taken."""
     if isinstance(error, LoadError):
-        return _fail(EXIT_MODEL, error.reason)
+        return _fail(exits.NO_MODEL, error.reason)
     if isinstance(error, OSError):
-        return _fail(EXIT_ADDRESS, f"cannot listen {where}: {error.strerror or error}")
-    return _fail(EXIT_USAGE, str(error))
+        return _fail(exits.NO_ADDRESS, f"cannot listen {where}: {error.strerror or error}")
+    return _fail(exits.USAGE, str(error))
 
 
 def _run(supervisor: Supervisor) -> int:
     try:
         supervisor.run()
     except StartupFailed as error:
-        return _fail(EXIT_MODEL, error.reason)
+        return _fail(exits.NO_MODEL, error.reason)
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +18,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-OK, WRONG, USAGE = 0, 1, 2
+from commands.exits import WRONG
+
 # What is over sooner needs no bar.
 QUIET_S = 1.0
+LINE_EVERY_S = 10.0
 
 
 class Complaint(Exception):
@@ -30,9 +33,9 @@ class Complaint(Exception):
         self.code = code
 
 
-def say_json(value: Any) -> None:
-    """A value for machines, in one piece."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+def say_json(value: Any, *, in_lines: bool = False) -> None:
+    """A value for machines, in one piece; in_lines: one of several, on a line of its own."""
+    print(json.dumps(value, indent=None if in_lines else 2, ensure_ascii=False), flush=in_lines)
 
 
 def complain(text: str) -> None:
@@ -49,8 +52,15 @@ class Page:
     def heading(self, text: str) -> None:
         self._print(Text(text, style="bold"))
 
+    def clear(self) -> None:
+        """Begin at the top of a terminal; nothing where there is none."""
+        if self._console.is_terminal:
+            self._console.clear()
+
     def rows(self, rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
         """Aligned columns, indented; `styles` colours the first column, row by row."""
+        if not rows:
+            return
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for index, row in enumerate(rows):
             cells = [Text(cell.ljust(width)) for cell, width in zip(row, widths, strict=True)]
@@ -91,6 +101,58 @@ class Bar:
     def close(self) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+@contextmanager
+def waiting(words: str) -> Iterator[None]:
+    """Something turns on stderr, if that is a terminal, while the block takes over a second."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    status = Console(stderr=True).status(Text(words))
+    shown = threading.Timer(QUIET_S, status.start)
+    shown.start()
+    try:
+        yield
+    finally:
+        shown.cancel()
+        shown.join()
+        status.stop()
+
+
+def share_bar(share: float, width: int = 30) -> str:
+    """A bar for a value between 0 and 1."""
+    return "█" * round(max(0.0, min(share, 1.0)) * width)
+
+
+class Steady:
+    """A line on stderr every ten seconds, where that is no terminal."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self._say_at = self._begin + LINE_EVERY_S
+
+    def done(self, amount: float, words: str, total: float | None) -> None:
+        """As Bar.done."""
+        now = time.monotonic()
+        if now < self._say_at:
+            return
+        self._say_at = now + LINE_EVERY_S
+        share = f", {amount / total:.0%}" if total else ""
+        complain(f"{words}{share} after {span(now - self._begin)}")
+
+    def close(self) -> None:
+        """Nothing is left of it."""
+
+
+@contextmanager
+def progress() -> Iterator[Bar | Steady]:
+    """How far a long work has come, for the length of the block: a bar, or lines for a log."""
+    made = Bar() if sys.stderr.isatty() else Steady()
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from benchmarks import (
     peers,
     pictures,
     plots,
+    scoring,
     small_model,
     tensors,
     wide,
@@ -49,7 +50,7 @@ def main() -> int:
     for number in SIGNALS:
         signal.signal(number, stop)
     try:
-        if given.install_peers is None and not given.correctness:
+        if given.install_peers is None and not given.correctness and not given.score:
             wrk.find()
         with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
             return measure(given, Path(scratch))
@@ -69,10 +70,11 @@ def measure(given: argparse.Namespace, scratch: Path) -> int:
         failed = installing.install(peers.chosen(given.install_peers), options)
         return fail(f"not installed: {', '.join(failed)}", 1) if failed else 0
     path = given.json or CACHE / mode.file
-    if given.correctness:
-        account = correctness.run(model_of(given), options)
+    if given.correctness or given.score:
+        what = correctness if given.correctness else scoring
+        account = what.run(model_of(given), options)
         keep(account, path)
-        print(correctness.to_text(account))
+        print(what.to_text(account))
         return 0 if account["passed"] else 1
     report = reported(mode, given, options)
     result = report.to_json()
@@ -175,6 +177,7 @@ def arguments() -> argparse.Namespace:
     )
     what.add_argument("--tensors", action="store_true", help="large tensors as JSON and as bytes (/v2) instead")
     what.add_argument("--correctness", action="store_true", help="compare 10,000 answers with the model alone instead")
+    what.add_argument("--score", action="store_true", help="1,000,000 rows through the command score instead")
     parser.add_argument(
         "--images", action="store_true", help="MobileNetV2 and JPEGs instead of a small model; also with --peers"
     )
@@ -188,7 +191,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the result goes (default .bench/latest….json)")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     given = parser.parse_args()
-    others = ("install_peers", "batching", "idle", "rows", "log", "tensors", "correctness")
+    others = ("install_peers", "batching", "idle", "rows", "log", "tensors", "correctness", "score")
     if given.images and any(getattr(given, name) not in (None, False) for name in others):
         parser.error("--images goes alone or with --peers")
     return given

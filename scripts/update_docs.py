@@ -1,4 +1,6 @@
-"""Writes what the documents repeat of the code: .env.example, the README's settings and metrics. A test compares."""
+"""Writes what the documents repeat of the code: .env.example, docs/commands.md, and the README's tables of settings,
+metrics, commands and exit codes. A test compares.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from batching.families import METRICS  # noqa: E402 - as below
+from commands.arguments import COMMANDS, help_texts  # noqa: E402 - as below
+from commands.exits import EXIT_CODES  # noqa: E402 - as below
 from front.settings import Settings  # noqa: E402 - ours, found through the line above
 
 
@@ -50,18 +54,54 @@ def metrics_table() -> str:
     return "\n".join(lines)
 
 
+def commands_table() -> str:
+    """The README's table of commands."""
+    lines = ["| command | what it does |", "|---|---|"]
+    return "\n".join(lines + [f"| `{name}` | {does} |" for name, does in COMMANDS.items()])
+
+
+def exit_codes_table() -> str:
+    """The README's table of exit codes."""
+    lines = ["| exit code | when |", "|---:|---|"]
+    return "\n".join(lines + [f"| {code} | {when} |" for code, when in EXIT_CODES.items()])
+
+
+def commands_document() -> str:
+    """The text of docs/commands.md."""
+    parts = [
+        "# Commands",
+        "",
+        "What `--help` says of each. `inference-server`, as `pip install` brings it, is the same program as",
+        "`python inference_server.py`.",
+    ]
+    for name, text in help_texts().items():
+        parts += ["", f"## {name or 'All of them'}", "", "```text", text.rstrip(), "```"]
+    return "\n".join(parts) + "\n"
+
+
+TABLES = {
+    "settings": settings_table,
+    "metrics": metrics_table,
+    "commands": commands_table,
+    "exit codes": exit_codes_table,
+}
+
+
 def readme(text: str) -> str:
     """The README with its tables brought up to date."""
-    for name, table in (("settings", settings_table()), ("metrics", metrics_table())):
+    for name, table in TABLES.items():
         before, start, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}{start}{table}\n{end}{after}"
+        if not end:
+            raise SystemExit(f"the README has no place for its {name}")
+        text = f"{before}{start}{table()}\n{end}{after}"
     return text
 
 
 def main() -> None:
-    """Write both."""
+    """Write them all."""
     (ROOT / ".env.example").write_text(env_example())
+    (ROOT / "docs" / "commands.md").write_text(commands_document())
     path = ROOT / "README.md"
     path.write_text(readme(path.read_text()))
 

@@ -18,7 +18,7 @@ from batching.control import listen_at
 from batching.errors import StartupFailed
 from batching.groups import Plan
 from batching.supervisor import Supervisor
-from commands import logs, serve
+from commands import exits, logs, serve
 from commands.spool import owned_spool, spool_plan
 from front.settings import SECRETS, Settings
 from front.sizing import fronts_of
@@ -81,7 +81,7 @@ def run(plan: Plan, order: dict[str, Any], settings: Settings) -> int:
             ).run()
     except StartupFailed as error:
         print(f"reason: {error.reason}", file=sys.stderr, flush=True)
-        return serve.EXIT_MODEL
+        return exits.NO_MODEL
     finally:
         if order["socket"]:
             Path(order["socket"]).unlink()

@@ -231,6 +231,18 @@ def test_answers_are_compared_with_the_model_alone(small_model: Path, tmp_path: 
     assert counts == {"equal": 640, "different": 0, "failed": 0, "with another's id": 0}
 
 
+def test_a_file_is_scored_beside_the_bare_function(small_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "score.json"
+    code, out, err = run("--score", "--quick", "--model", small_model, "--json", path)
+    assert code == 0, err
+    assert out.startswith("A file through score: 50,000 rows of 10 numbers, all answered alike\n")
+    told = json.loads(path.read_text())
+    assert told["score"].keys() == {"npy", "csv", "jsonl"}
+    for one in told["score"].values():
+        assert one["peak_mb"] > 10
+        assert min(one["rows_per_s"]) > 0
+
+
 def test_without_wrk_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     code, out, err = run(PATH=str(tmp_path))
     assert (code, out) == (2, "")

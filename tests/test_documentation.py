@@ -1,15 +1,20 @@
-"""The documents say what the code does: settings, routes, error codes, metrics, exit codes."""
+"""The documents say what the code does: settings, routes, commands, error codes, metrics, exit codes."""
 
 from __future__ import annotations
 
+import re
 import runpy
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
 from batching.families import METRICS
-from commands import serve
+from commands.arguments import COMMANDS
 from front.refusals import MESSAGES, STATUS
 from front.settings import Settings
+from inference_server import create_app
 from prediction_log.table import COLUMNS
 from tests.harness import ROOT
 
@@ -18,8 +23,9 @@ DOCS = runpy.run_path(str(ROOT / "scripts" / "update_docs.py"), run_name="docs")
 NOT_YET = {"UNAUTHORIZED", "FORBIDDEN", "REQUEST_TIMEOUT", "WRONG_HOST", "CLIENT_GONE"}
 
 
-def test_the_settings_table_and_env_example_are_what_the_code_says() -> None:
+def test_what_the_documents_repeat_is_what_the_code_says() -> None:
     assert DOCS["readme"](README) == README, "run scripts/update_docs.py"
+    assert DOCS["commands_document"]() == (ROOT / "docs" / "commands.md").read_text(), "run scripts/update_docs.py"
     assert DOCS["env_example"]() == (ROOT / ".env.example").read_text(), "run scripts/update_docs.py"
 
 
@@ -39,9 +45,21 @@ def test_every_message_belongs_to_a_code() -> None:
     assert MESSAGES.keys() <= STATUS.keys()
 
 
-@pytest.mark.parametrize("route", ["/health", "/ready", "/metrics", "/models", "/predict", "/classify", "/feedback"])
+def routes() -> list[str]:
+    """The templates of all routes of the application, but for the dialects', which have documents of their own."""
+    client = SimpleNamespace(slot=Mock(), counters=Mock(), view=Mock())
+    rules = {rule_to_template(route.rule) for route in create_app(Settings(), client).routes if route.method != "ANY"}
+    return sorted(rule for rule in rules if not rule.startswith(("/v1", "/v2", "/static")))
+
+
+def rule_to_template(rule: str) -> str:
+    """Bottle's way to write a path -> the documents'."""
+    return re.sub(r"<(\w+)[^>]*>", r"{\1}", rule)
+
+
+@pytest.mark.parametrize("route", routes())
 def test_every_route_is_in_the_readme(route: str) -> None:
-    assert f" {route}`" in README
+    assert re.search(rf"\| .*`(?:GET|POST) {re.escape(route)}`", README)
 
 
 def test_every_metric_is_in_the_readme() -> None:
@@ -59,7 +77,17 @@ def test_every_log_command_is_in_the_readme(verb: str) -> None:
     assert f"$ inference-server log {verb}" in README
 
 
-def test_exit_codes_are_in_the_readme() -> None:
-    said = README[README.index("Exit codes:") :]
-    for code in (serve.EXIT_USAGE, serve.EXIT_MODEL, serve.EXIT_ADDRESS):
-        assert f" {code} " in said[:400]
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_its_help_in_the_documents(name: str) -> None:
+    assert f"\n## {name}\n" in (ROOT / "docs" / "commands.md").read_text()
+
+
+@pytest.mark.parametrize("document", [*Path(ROOT, "docs").glob("*.md"), ROOT / "README.md"], ids=lambda path: path.name)
+def test_every_link_to_a_file_leads_to_one(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", sorted(path.name for path in Path(ROOT, "docs").glob("*.md")))
+def test_every_document_is_named_in_the_readme(document: str) -> None:
+    assert f"(docs/{document})" in README

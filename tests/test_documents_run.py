@@ -35,6 +35,7 @@ ELSEWHERE = {
     "inference_server.py worker": "tests/test_server.py",
     "WORKER_SOCKET=": "tests/test_server.py",
     "inference-server log replay": "tests/commands/test_replay.py",
+    "inference-server log ship": "tests/commands/test_log_ship.py",
     "DATABASE_URL=postgresql": "tests/prediction_log/test_server.py",
 }
 
@@ -43,7 +44,7 @@ def commands(name: str) -> list[tuple[str, str]]:
     """(command, what it prints where that is shown) of a document."""
     blocks = re.findall(r"```console\n(.+?)```", DOCUMENTS[name], re.DOTALL)
     return [
-        (command.partition("  # ")[0].strip(), answer.strip())
+        (re.split(r"\s# ", command)[0].strip(), answer.strip())
         for block in blocks
         for command, answer in re.findall(r"^\$ (.+)\n((?:(?!\$ ).+\n)*)", block, re.MULTILINE)
     ]
@@ -62,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, demo_models: Path, held_out
     made = tmp_path_factory.mktemp("documents")
     (made / "seven.png").write_bytes(next(png for png, digit in held_out_digits if digit == 7))
     (made / "row.json").write_text(json.dumps(ROW))
-    (made / "rows.csv").write_text("".join(",".join(["0.5"] * 10) + "\n" for _ in range(3)))
+    (made / "rows.csv").write_text("\n".join([",".join("abcdefghij"), *[",".join(["0.5"] * 10)] * 3]) + "\n")
     (made / "path" / "to").mkdir(parents=True)
     (model,) = (demo_models / "dummy").rglob("*.keras")
     shutil.copy(model, made / "path" / "to" / "model.keras")

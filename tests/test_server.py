@@ -25,7 +25,7 @@ import psutil
 import pytest
 
 from batching.errors import StartupFailed
-from commands.serve import EXIT_ADDRESS, EXIT_MODEL, EXIT_USAGE
+from commands import exits
 from inference_server import InferenceServer
 from models.errors import BadInput
 from tests.harness import ROOT, SOON_S, listens, wait_until
@@ -263,19 +263,19 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_help_and_version_are_printed() -> None:
-    assert "--batch-max-size" in run("--help").stdout
+    assert "--batch-max-size" in run("serve", "--help").stdout
     assert re.fullmatch(r"inference-server \d+\.\d+\.\d+\n", run("--version").stdout)
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--port", "x"], EXIT_USAGE, "PORT must be a number"),
-        (["--batch-max-size", "0"], EXIT_USAGE, "BATCH_MAX_SIZE must be above 0"),
-        (["--version-policy", "newest"], EXIT_USAGE, "a version policy is latest:N, all, or specific:1,3"),
-        (["/nowhere/model.keras"], EXIT_MODEL, "model.keras"),
-        (["worker", "/nowhere"], EXIT_USAGE, "--socket"),
-        (["--model-dir", "{empty}"], EXIT_MODEL, ""),
+        (["--port", "x"], exits.USAGE, "PORT must be a number"),
+        (["--batch-max-size", "0"], exits.USAGE, "BATCH_MAX_SIZE must be above 0"),
+        (["--version-policy", "newest"], exits.USAGE, "a version policy is latest:N, all, or specific:1,3"),
+        (["/nowhere/model.keras"], exits.NO_MODEL, "model.keras"),
+        (["worker", "/nowhere"], exits.USAGE, "--socket"),
+        (["--model-dir", "{empty}"], exits.NO_MODEL, ""),
     ],
 )
 def test_what_cannot_start_ends_with_its_own_code_and_one_line(
@@ -289,7 +289,7 @@ def test_what_cannot_start_ends_with_its_own_code_and_one_line(
 
 def test_without_any_model_the_script_that_makes_one_is_named(tmp_path: Path) -> None:
     done = run(str(tmp_path / "dummy_model.keras"))
-    assert done.returncode == EXIT_MODEL
+    assert done.returncode == exits.NO_MODEL
     assert "scripts/create_dummy_model.py" in done.stderr
 
 
@@ -299,7 +299,7 @@ def test_a_taken_port_ends_with_its_own_code_and_one_line(demo_models: Path) -> 
         taken.listen()
         port = str(taken.getsockname()[1])
         done = run(str(demo_models / "dummy"), "--port", port)
-    assert done.returncode == EXIT_ADDRESS
+    assert done.returncode == exits.NO_ADDRESS
     assert done.stderr.count("\n") == 1
     assert port in done.stderr
 
@@ -307,7 +307,7 @@ def test_a_taken_port_ends_with_its_own_code_and_one_line(demo_models: Path) -> 
 def test_a_corrupt_model_ends_with_its_own_code_and_names_model_and_reason(tmp_path: Path) -> None:
     (tmp_path / "bad.keras").write_bytes(b"PK\x03\x04 not a model")
     done = run(str(tmp_path / "bad.keras"), "--port", "0")
-    assert done.returncode == EXIT_MODEL
+    assert done.returncode == exits.NO_MODEL
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("inference_server: model bad version 1 cannot be served: ")
     assert str(tmp_path) not in last

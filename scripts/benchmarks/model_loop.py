@@ -4,6 +4,7 @@ A program of its own, so that TensorFlow has a fresh process as in a worker: `py
 It takes one JSON object a line on stdin, answers with one on stdout, and ends with stdin. "do" says what:
 
     calls     rows, seconds                      the function alone, on random rows
+    array     rows, seconds, file                the same on the rows of a numpy file, from first to last, over and over
     pictures  rows, seconds, folder, pipelined   decodes the files of the folder, over and over, and calls the function;
                                                  pipelined: a second thread decodes while the function runs
     tensors   rows, seconds, file, form, called  reads the file's bytes over and over, as float32 rows, and calls the
@@ -11,7 +12,7 @@ It takes one JSON object a line on stdin, answers with one on stdout, and ends w
     answers   inputs                             what the function gives for each row of the first input, one row a call
     classes   folder                             the class of each picture, one a call
 
-The first three answer {"rows", "seconds", "cpu_seconds", "p50_ms", "p99_ms"}, the percentiles those of one call.
+The first four answer {"rows", "seconds", "cpu_seconds", "p50_ms", "p99_ms"}, the percentiles those of one call.
 """
 
 from __future__ import annotations
@@ -59,6 +60,12 @@ class Loop:
             for one in self.contract.inputs
         ]
         return self._timed(lambda: batch, rows, seconds)
+
+    def array(self, rows: int, seconds: float, file: str) -> dict[str, float]:
+        """The function alone, on rows that lie in memory."""
+        values = np.load(file)
+        batches = cycle([values[at : at + rows]] for at in range(0, max(len(values) - rows, 0) + 1, rows))
+        return self._timed(lambda: next(batches), rows, seconds)
 
     def pictures(self, rows: int, seconds: float, folder: str, *, pipelined: bool) -> dict[str, float]:
         """Encoded pictures to scores, in one thread or two."""

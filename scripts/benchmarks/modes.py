@@ -54,5 +54,6 @@ MODES = {
         # Ratios near 1 need many pairs, and short ones where the machine drifts within seconds.
         Mode("log", 20, 1),
         Mode("correctness", 1, 1),
+        Mode("score", 5, 2),
     )
 }

@@ -185,6 +185,10 @@ class ModelLoop(Program):
         """The function alone, so many rows a call."""
         return self._measure(do="calls", rows=rows, seconds=seconds)
 
+    def array(self, rows: int, seconds: float, file: Path) -> Measurement:
+        """The function alone on the rows of a numpy file, so many a call."""
+        return self._measure(do="array", rows=rows, seconds=seconds, file=str(file))
+
     def pictures(self, rows: int, seconds: float, folder: Path, *, pipelined: bool) -> Measurement:
         """Decoding and the function, so many pictures a call, in one thread or two."""
         return self._measure(do="pictures", rows=rows, seconds=seconds, folder=str(folder), pipelined=pipelined)

@@ -20,7 +20,7 @@ import pytest
 
 from batching.client import Answer
 from batching.groups import backoff_s
-from commands.serve import EXIT_MODEL
+from commands import exits
 from tests.fakes import POISON
 from tests.harness import SOON_S, Gate, Supervised, gate, supervised, values, wait_until
 
@@ -97,8 +97,8 @@ def test_a_group_that_cannot_start_leaves_the_others_alone(kind: str) -> None:
 def test_when_nothing_can_be_served_it_ends_and_says_why(groups: Any, reasons: list[str]) -> None:
     started = time.monotonic()
     with supervised(groups, wait=False, attach=False) as server:
-        server.expected_exit = EXIT_MODEL
-        assert server.wait() == EXIT_MODEL
+        server.expected_exit = exits.NO_MODEL
+        assert server.wait() == exits.NO_MODEL
         (line,) = [line for line in server.log.splitlines() if line.startswith("reason: ")]
         assert all(reason in line for reason in reasons)
         assert "secret" not in line

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-from commands.serve import EXIT_MODEL
+from commands import exits
 from tests.harness import SOON_S, Gate, Server, fake_http_server, gate, listens, wait_until
 
 DOUBLE = {"name": "double"}
@@ -232,6 +232,6 @@ def test_a_stuck_worker_holds_up_the_end_no_longer_than_its_requests_have_time()
 
 def test_fronts_that_never_start_end_the_server_with_a_line() -> None:
     with fake_http_server([DOUBLE], wait=False, front_settings={"nonsense": 1}) as server:
-        server.expected_exit = EXIT_MODEL
-        assert server.wait() == EXIT_MODEL
+        server.expected_exit = exits.NO_MODEL
+        assert server.wait() == exits.NO_MODEL
         assert "reason: the HTTP fronts died 3 times before one could serve (exit code 1)" in server.log

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from commands.serve import EXIT_MODEL
+from commands import exits
 from tests.batching.load import ask, ready, under_load, until_serving, until_workers, version
 from tests.harness import SOON_S, Supervised, gate, supervised, wait_until
 
@@ -143,8 +143,8 @@ def test_when_nothing_loads_at_the_start_the_planner_may_know_something_else(kin
 def test_when_nothing_loads_and_there_is_nothing_else_it_ends_and_says_why() -> None:
     groups = {"one": [version(1, kind="refuses")], "two": [version(1, "other", kind="broken")]}
     with supervised(groups, planned=True, wait=False, attach=False) as server:
-        server.expected_exit = EXIT_MODEL
-        assert server.wait() == EXIT_MODEL
+        server.expected_exit = exits.NO_MODEL
+        assert server.wait() == exits.NO_MODEL
         (line,) = [line for line in server.log.splitlines() if line.startswith("reason: ")]
         assert "model m version 1 cannot be served: it is refused by design" in line
         assert "model other version 1 cannot be served" in line

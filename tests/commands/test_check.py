@@ -38,7 +38,15 @@ def dummy(demo_models: Path, tmp_path: Path) -> Path:
 def test_a_good_model_is_described_timed_and_what_it_refuses_is_shown(dummy: Path, tmp_path: Path) -> None:
     ended = check(dummy, CALIBRATION_DIR=str(tmp_path / "store"))
     assert ended.returncode == 0, ended.stderr
-    for words in ("dummy version 1 can be served", "float32", '{"features": [', '"features" is missing', "rows/s"):
+    shown = (
+        "dummy version 1 can be served",
+        "float32",
+        '{"features": [',
+        '"features" is missing',
+        "rows/s",
+        "JSON Schema",
+    )
+    for words in (*shown, "██"):
         assert words in ended.stdout
     assert "Not calibrated" in ended.stdout
     assert not (tmp_path / "store").exists()
@@ -52,6 +60,8 @@ def test_for_machines_it_is_json(dummy: Path, tmp_path: Path) -> None:
     assert [len(one["shape"]) for one in model["contract"]["inputs"]] == [1]
     assert all(one["message"] for one in model["refused"])
     assert model["calibration"] is None
+    assert model["json_schema"]["anyOf"]
+    assert any("unknown key" in one["message"] for one in model["refused"])
 
 
 def test_a_model_that_does_not_keep_its_promises_cannot_be_served(dummy: Path) -> None:
