@@ -240,7 +240,7 @@ class InferenceServer:
         return predict(self._client, self._settings, self._recorder, model, version, body)
 
     def bulk(self, model: str, version: str | None = None) -> Bulk:
-        """A version, to be asked about many rows at once as arrays; see front.bulk. Raises front.catalog.UnknownModel."""
+        """A version to be asked about many rows at once, as arrays (front.bulk). Raises front.catalog.UnknownModel."""
         from front.bulk import Bulk
 
         return Bulk(self._client, self._client.view.find(model, version))

@@ -60,8 +60,8 @@ def test_a_route_that_says_nothing_needs_an_admins_key(workers: Any, keys: dict[
     [
         ("POST", "/predict"), ("POST", "/predict/double"), ("POST", "/classify"), ("POST", "/feedback"),
         ("POST", "/advanced_predict"), ("GET", "/models"), ("GET", "/models/double"), ("GET", "/metrics"),
-        ("GET", "/nothing"), ("POST", "/"), ("GET", "/predict"), ("GET", "/status"), ("GET", "/openapi.json"), ("OPTIONS", "/predict"), ("HEAD", "/metrics"),
-        ("DELETE", "/models/double"),
+        ("GET", "/nothing"), ("POST", "/"), ("GET", "/predict"), ("GET", "/status"), ("GET", "/openapi.json"),
+        ("OPTIONS", "/predict"), ("HEAD", "/metrics"), ("DELETE", "/models/double"),
     ],
 )  # fmt: skip
 def test_without_a_key_nothing_is_told_but_health(workers: Any, keys: dict[str, Any], method: str, path: str) -> None:
