@@ -97,34 +97,42 @@ const otherVersions = async (known) => {
   return replies.filter((one) => one.status === 200).map((one) => one.body);
 };
 
-/** One round: GET /status, and GET /models where that says something new. */
-const ask = async () => {
-  clearTimeout(timer);
-  if (isAsking) return;
-  isAsking = true;
+/** GET /status, and GET /models where that says something new; what came of the first. */
+const look = async () => {
   const reply = await api.status();
-  let modelsStatus = 0;
+  let heard = 0; // what the last answer's status was, 0 where there was none worth the name
   if (reply.status === 200) {
     status = reply.body;
     isClosed = false;
+    heard = 200;
     const state = JSON.stringify(
       status.models.map((one) => [one.name, one.version, one.state, one.reason, one.generation]),
     );
     if (state !== told && (await askModels()) === 200) told = state;
     else updateModels();
-    modelsStatus = 200;
     show();
   } else if (reply.status === 401 || reply.status === 403) {
     status = null;
     isClosed = true;
-    modelsStatus = await askModels();
-    if (reply.status === 401 && modelsStatus === 200) keys.refused();
+    heard = await askModels();
+    if (reply.status === 401 && heard === 200) keys.refused();
     showClosed();
-  } else modelsStatus = 0;
-  lostAt = modelsStatus ? null : (lostAt ?? Date.now());
-  showLive(reply);
-  isAsking = false;
-  if (!document.hidden) timer = setTimeout(ask, isClosed && !lostAt ? CLOSED_EACH_MS : EACH_MS);
+  }
+  lostAt = heard ? null : (lostAt ?? Date.now());
+  return reply;
+};
+
+/** One round, and the next when it is due: whatever goes wrong in one, the page goes on. */
+const ask = async () => {
+  clearTimeout(timer);
+  if (isAsking) return;
+  isAsking = true;
+  try {
+    showLive(await look());
+  } finally {
+    isAsking = false;
+    if (!document.hidden) timer = setTimeout(ask, isClosed && !lostAt ? CLOSED_EACH_MS : EACH_MS);
+  }
 };
 
 const show = () => {
