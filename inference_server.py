@@ -69,6 +69,7 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
     from front.application import Application
     from front.feedback import FEEDBACK_BYTES_MAX, parse_feedback
     from front.halves import Response
+    from front.labour import Labour
     from front.openapi import Documents
     from front.overview import overview
     from front.pages import CONSOLE, DOCUMENTATION, Pages
@@ -120,8 +121,10 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
         )
 
     @app.get("/openapi.json", key=PREDICT)
-    def openapi() -> Response:
-        return Response(200, [JSON, ("X-Request-Id", my_id())], documents.of(client.view))
+    def openapi() -> Labour:
+        catalog, headers = client.view, [JSON, ("X-Request-Id", my_id())]
+        accepts = request.environ.get("HTTP_ACCEPT_ENCODING")
+        return Labour(lambda: Response(200, headers, documents.of(catalog)), my_id(), accepts)
 
     def page(name: str) -> Response:
         response = pages.answer(name, request.environ)

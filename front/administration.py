@@ -41,9 +41,9 @@ class Errand:
         self.traceparent = ""
         self.finish: Callable[[Response], Response] = lambda response: response
 
-    def begin(self, client: Any, answer: Callable[[Response], None]) -> None:
+    def begin(self, loop: Any, answer: Callable[[Response], None]) -> None:
         """In a loop: `answer` hears the response once."""
-        client.administer(self._action, self._model, lambda told: answer(self.finish(self._response(told))))
+        loop.client.administer(self._action, self._model, lambda told: answer(self.finish(self._response(told))))
 
     def complete(self, client: Any) -> Response:
         """Where a thread may wait."""
@@ -52,6 +52,9 @@ class Errand:
     def fail(self, error: Exception) -> Response:
         """The answer where none comes any more."""
         return error_response(error, self._request_id, self._dialect, self._place)
+
+    def repeatable(self) -> None:
+        """The next one must be asked for again."""
 
     def _response(self, told: dict[str, Any]) -> Response:
         about = {"request_id": self._request_id, "traceparent": self.traceparent}

@@ -17,6 +17,7 @@ from bottle import request
 from front import timing
 from front.administration import Errand
 from front.halves import Response
+from front.labour import Labour
 from front.recorder import Recorder
 from front.refusals import Place, Refusal, code_of, error_response, request_id
 from front.security import ADMIN, PREDICT, Guard, Headers, Shared
@@ -73,8 +74,9 @@ class Answering:
                     self._remember(error, said.status, started, label, spoken, kwargs)
             if isinstance(said, Response):
                 return self._counted(said, environ, label, spoken, started, verdict.headers)
-            if isinstance(said, Errand):
-                said.traceparent = traceparent_of(environ)
+            if isinstance(said, Errand | Labour):
+                if isinstance(said, Errand):
+                    said.traceparent = traceparent_of(environ)
                 said.finish = lambda response: self._counted(response, environ, label, spoken, started, verdict.headers)
                 return said
             return Shared(said, verdict.headers) if verdict.headers else said

@@ -16,7 +16,8 @@ from bottle import request, response
 from front.halves import DEFER, REASONS, Response, is_bare
 
 Said = Any
-"""A Response, or what has `complete(client)` for one: a front.exchange.Exchange, a front.administration.Errand."""
+"""A Response, or what has `complete(client)` for one: a front.exchange.Exchange, a
+front.administration.Errand, a front.labour.Labour."""
 
 
 class Application(bottle.Bottle):

@@ -32,6 +32,7 @@ from batching.client import Client, Ticket
 from front.administration import Errand
 from front.halves import CLIENT_GONE, DEFER, Exchange, Refused, Response, is_bare
 from front.head import head_of
+from front.labour import Labour
 from front.parser import Parser
 from front.patience import Stage
 
@@ -58,7 +59,7 @@ class Carrier(Protocol):
     cancel_on_half_close: bool
     parser_error: Callable[[int, str], Response]
 
-    def begin(self, exchange: Exchange | Errand, channel: Channel) -> None:
+    def begin(self, exchange: Exchange | Errand | Labour, channel: Channel) -> None:
         """Carry the exchange; `channel.answer` is called once for it."""
 
 
@@ -69,7 +70,7 @@ class Channel(HTTPChannel):
     requests: list[Parser]
     request: Parser | None = None  # while it is not whole
     ticket: Ticket | None = None
-    exchange: Exchange | Errand | None = None  # while it is carried
+    exchange: Exchange | Errand | Labour | None = None  # while it is carried
     finished_sending = False
     idle_since = 0.0
     _unread: bytes = b""  # behind the request in service
@@ -78,7 +79,7 @@ class Channel(HTTPChannel):
     _lingers = False
     _dropped = 0
     _in_body = False
-    _said: Response | Exchange | Errand | None = None  # what the application made of the request in service
+    _said: Response | Exchange | Errand | Labour | None = None  # what the application made of the request in service
     _begun: tuple[int, list[tuple[str, str]]] | None = None  # or how it began to answer, as any WSGI application may
 
     # -- bytes in ----------------------------------------------------------------------------------------------------
@@ -197,12 +198,12 @@ class Channel(HTTPChannel):
         elif isinstance(said, Response):
             self.answer(said)
         else:
-            if head is not None and head.length is not None and not isinstance(said, Errand):
+            if head is not None and head.length is not None:
                 head.manner = said.repeatable()
             self.exchange = said
             front.begin(said, self)
 
-    def _hear(self, said: Response | Exchange | Errand) -> None:
+    def _hear(self, said: Response | Exchange | Errand | Labour) -> None:
         """Our own application's word: an answer, or what must be waited for."""
         self._said = said
 

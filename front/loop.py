@@ -24,6 +24,7 @@ from front.administration import Errand
 from front.channel import Channel
 from front.door import Door
 from front.halves import Exchange, Response
+from front.labour import Labour
 from front.patience import LOOK_S
 from front.poller import Poller
 from front.settings import Settings
@@ -131,13 +132,13 @@ class Front:
         self._soon.append(function)
         self._door.pull_trigger()
 
-    def begin(self, exchange: Exchange | Errand, channel: Channel) -> None:
+    def begin(self, exchange: Exchange | Errand | Labour, channel: Channel) -> None:
         """The wait between the halves: prepare (in the pool where heavy), submit, and answer when it is decided.
 
-        What is for the supervisor goes there instead.
+        What is no model's affair goes its own way.
         """
-        if isinstance(exchange, Errand):
-            exchange.begin(self.client, channel.answer)
+        if isinstance(exchange, Errand | Labour):
+            exchange.begin(self, channel.answer)
             return
         if not exchange.heavy:
             try:
@@ -152,6 +153,15 @@ class Front:
             return
         self._heavy += 1
         self._pool.submit(self._prepare, exchange, channel)
+
+    def in_pool(self, make: Callable[[], Response], answer: Callable[[Response], None]) -> None:
+        """Make an answer in a thread; `answer` is called in the loop. Raises nothing, and nor may `make`."""
+
+        def made() -> None:
+            response = make()
+            self.call_soon(lambda: answer(response))
+
+        self._pool.submit(made)
 
     def _prepare(self, exchange: Exchange, channel: Channel) -> None:
         try:
