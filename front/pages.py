@@ -34,8 +34,7 @@ _OWN = "script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'non
 POLICIES = {
     CONSOLE: f"default-src 'none'; {_OWN}; style-src 'self'; img-src 'self' data: blob:; "
     "require-trusted-types-for 'script'",
-    # Swagger UI sets styles of its own and draws with data: pictures.
-    DOCUMENTATION: f"default-src 'none'; {_OWN}; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
+    DOCUMENTATION: f"default-src 'none'; {_OWN}; style-src 'self'; img-src 'self' data:",  # its pictures are data:
 }
 _SAFE = (
     ("X-Content-Type-Options", "nosniff"),
