@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -216,11 +216,13 @@ def _there(target: str, server: Start) -> Iterator[str]:
         started = server(target, **{name: OPTIONS[name] for name in ALONE})
     except ValueError as error:
         raise terminal.Complaint(str(error), exits.USAGE) from None
-    try:
-        with started as running:
-            yield running.url
-    except StartupFailed as error:
-        raise terminal.Complaint(error.reason, exits.NO_MODEL) from None
+    with ExitStack() as stack:
+        try:
+            with terminal.waiting(f"loading {Path(target).name}"):
+                running = stack.enter_context(started)
+        except StartupFailed as error:
+            raise terminal.Complaint(error.reason, exits.NO_MODEL) from None
+        yield running.url
 
 
 def _measured(given: argparse.Namespace, server: Server) -> int:
