@@ -5,6 +5,7 @@ folders share: the demo models, real digits that they have never seen, and what 
 from __future__ import annotations
 
 import io
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from PIL import Image
 from tests.harness import ROOT
 from tests.postgres import Template, postgres_template
 
+# Who starts the tests in the background may have these ignored, which every program that they start would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 

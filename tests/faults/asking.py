@@ -47,12 +47,12 @@ def address(url: str) -> tuple[str, int]:
 def post(url: str, path: str, value: Any, **headers: str) -> Reply:
     """The answer to a POST of bytes, or of anything else as JSON. Raises OSError or HTTPException."""
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return _ask(url, "POST", path, body, headers)
+    return ask(url, "POST", path, body, **headers)
 
 
 def get(url: str, path: str, **headers: str) -> Reply:
     """The answer to a GET."""
-    return _ask(url, "GET", path, None, headers)
+    return ask(url, "GET", path, None, **headers)
 
 
 def predict(url: str, number: float, model: str = "", **headers: str) -> Reply:
@@ -132,8 +132,8 @@ def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no JSON")
 
 
-def _ask(url: str, method: str, path: str, body: bytes | None, named: dict[str, str]) -> Reply:
-    """named: headers, with underscores for dashes."""
+def ask(url: str, method: str, path: str, body: bytes | None, **named: str) -> Reply:
+    """The answer to any request. named: headers, with underscores for dashes. Raises OSError or HTTPException."""
     connection = HTTPConnection(*address(url), timeout=SOON_S)
     try:
         connection.request(method, path, body, {name.replace("_", "-"): text for name, text in named.items()})
