@@ -330,12 +330,12 @@ def test_a_python_without_ensurepip_will_do(copy: Copy) -> None:
     assert copy.run("serve").answer["served_with"] == "1.0"
 
 
-def test_the_whole_suite_reports_coverage(served: tuple[Copy, Ended]) -> None:
+def test_without_arguments_the_whole_suite_is_run(served: tuple[Copy, Ended]) -> None:
     copy, _ = served
-    assert copy.run("test").answer == {"args": ["--cov"], "cwd": str(copy.root)}
+    assert copy.run("test").answer == {"args": [], "cwd": str(copy.root)}
 
 
-def test_arguments_of_test_go_to_pytest_without_coverage(served: tuple[Copy, Ended]) -> None:
+def test_arguments_of_test_go_to_pytest(served: tuple[Copy, Ended]) -> None:
     assert served[0].run("test", "-k", "two words").answer["args"] == ["-k", "two words"]
 
 
@@ -358,7 +358,7 @@ def lacking(served: tuple[Copy, Ended]) -> Iterator[Copy]:
 
 def test_a_missing_tool_is_installed_by_root_on_debian(lacking: Copy) -> None:
     ended = lacking.run("test", USER_ID="0")
-    assert ended.answer["args"] == ["--cov"]
+    assert ended.answer["args"] == []
     assert ended.err == "scripts/test: installing Debian packages: no-such-package\n"
     update, install = (lacking.elsewhere / "apt-get").read_text().splitlines()
     assert "update" in update
@@ -369,7 +369,7 @@ def test_a_missing_tool_is_installed_by_root_on_debian(lacking: Copy) -> None:
 @pytest.mark.parametrize("environment", [{"USER_ID": "1000"}, {"USER_ID": "0", "APT_FAILS": "100"}], ids=str)
 def test_a_tool_that_cannot_be_installed_is_named_in_one_line(lacking: Copy, environment: dict[str, str]) -> None:
     ended = lacking.run("test", **environment)
-    assert ended.answer["args"] == ["--cov"]
+    assert ended.answer["args"] == []
     assert ended.err.splitlines()[-1] == (
         "scripts/test: skipping the tests that need what is not here: "
         "no-such-tool (hammers servers); Debian packages: no-such-package"
