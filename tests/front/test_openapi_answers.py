@@ -16,10 +16,10 @@ from front.catalog import Routing
 from front.openapi import document
 from front.settings import Settings
 from models.dialects.schema_parts import plain_png
+from tests.application import app_for
 from tests.documented import HOUSE, MODELS
 from tests.front.test_openapi import resolved
 from tests.harness import Server, fake_http_server, supervised
-from tests.test_app import app_for
 
 # Pages for people, and what refuses everything that has no route.
 NOT_DESCRIBED = {"/", "/docs", "/static/{name}"}

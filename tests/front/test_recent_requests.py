@@ -12,9 +12,9 @@ from webtest import TestApp
 from batching.blocking import BlockingClient
 from front.recorder import open_journal
 from inference_server import Settings, create_app
+from tests.application import app_for
 from tests.fakes import POISON
 from tests.harness import supervised
-from tests.test_app import app_for
 
 NAMES = {
     *("at", "request_id", "route", "model", "version", "dialect", "status", "code", "rows", "total_ms", "parse_ms"),

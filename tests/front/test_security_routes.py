@@ -20,9 +20,9 @@ from front.attach import Attached
 from front.security import ADMIN, OPEN, PREDICT
 from inference_server import Settings, create_app
 from models.repository import NAME
+from tests.application import app_for
 from tests.front.conftest import ADMIN_KEY, BEARER, KEY
 from tests.harness import SOON_S, Server, fake_http_server, supervised, wait_until
-from tests.test_app import app_for
 
 PAGE = "https://page.example"
 

@@ -12,9 +12,9 @@ import pytest
 
 from batching.blocking import BlockingClient
 from front.tracing import traceparent_of
+from tests.application import app_for
 from tests.faults.asking import post
 from tests.harness import SOON_S, Server, fake_http_server, supervised, wait_until
-from tests.test_app import app_for
 
 GOOD = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 BAD = [
