@@ -58,7 +58,7 @@ def main() -> int:
         InferenceServer(models=arguments.models, default_model="dummy", prediction_log_dir=log) as server,
         sync_playwright() as playwright,
     ):
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
         for name, picture in pictures(browser, server.url):
             path = arguments.out / name
             path.write_bytes(packed(picture))

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
+from tests.chromium import chromium
 from tests.harness import Server, fake_http_server
-from tests.system_tools import system_tool
 
 EVIL = "<img src=x onerror=alert(1)>"
 LONG = "a_model_with_a_name_that_is_as_long_as_the_names_of_models_may_be"
@@ -43,11 +43,9 @@ MODELS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium; closed after the last test here, as its loop would be in others' way."""
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=system_tool("chromium"), args=["--no-sandbox"])
+    """One for all tests here."""
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

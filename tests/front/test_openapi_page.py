@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from front.pages import FOLDER
+from tests.chromium import chromium
 from tests.documented import DOUBLE, HOUSE
 from tests.front.conftest import KEY
 from tests.harness import Server, fake_http_server
-from tests.system_tools import system_tool
 
 
 class Seen(NamedTuple):
@@ -28,11 +28,8 @@ class Seen(NamedTuple):
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        # A container's root has no sandbox of its own to give away.
-        arguments = ["--no-sandbox", "--headless=new"]
-        with playwright.chromium.launch(executable_path=system_tool("chromium"), args=arguments) as launched:
-            yield launched
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture
