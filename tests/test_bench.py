@@ -179,7 +179,7 @@ def test_large_requests_are_measured_beside_a_bare_parse_and_small_ones_beside_t
     assert "\nrows/s: " in out
 
 
-@pytest.mark.timeout(600)  # three models, three servers each
+@pytest.mark.timeout(600)  # three models, two servers each
 def test_every_cell_of_the_batching_matrix_is_judged(small_model: Path, tmp_path: Path) -> None:
     system_tool("wrk")
     path = tmp_path / "batching.json"
@@ -192,7 +192,7 @@ def test_every_cell_of_the_batching_matrix_is_judged(small_model: Path, tmp_path
         for process in ("poisson", "bursty")
     }
     for cell in result["cells"]:
-        assert cell["settings"].keys() == {"ours", "size 16, wait 0 ms", "size 64, wait 30 ms"}
+        assert cell["settings"].keys() == {"ours", "size 64, wait 30 ms"}
         assert cell["best"]["goodput"] != "ours"
         for figures in cell["settings"].values():
             assert 0 <= figures["goodput"]["median"] <= 1

@@ -20,7 +20,7 @@ from benchmarks.small_model import bodies_for
 from benchmarks.targets import ModelLoop, Server
 
 SIZES, WAITS_MS = (16, 64), (0, 1, 3, 10, 30)
-QUICK_SETTINGS = ((16, 0), (64, 30))
+QUICK_SETTINGS = ((64, 30),)
 LOADS, QUICK_LOADS = (0.1, 0.5, 0.9), (0.9,)
 PROCESSES = (arrivals.POISSON, arrivals.BURSTY)
 DEADLINE_MS = 100.0
