@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bottle import Bottle
 
     from front.bulk import Bulk
+    from front.openapi import Documents
     from models.contract import Contract
     from prediction_log.journal import Journal
 
@@ -70,7 +72,6 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
     from front.feedback import FEEDBACK_BYTES_MAX, parse_feedback
     from front.halves import Response
     from front.labour import Labour
-    from front.openapi import Documents
     from front.overview import overview
     from front.pages import CONSOLE, DOCUMENTATION, Pages
     from front.predictions import Predictions
@@ -91,7 +92,6 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
     app.install(answering)
     server = f"inference-server {__version__}"
     pages = Pages()
-    documents = Documents(settings, __version__, has_log=journal is not None)
     spoken = [
         Speaking(dialect, settings, client, predictions, server) for dialect in (native, tf_serving, open_inference)
     ]
@@ -120,18 +120,24 @@ def create_app(settings: Settings, client: Any, journal: Journal | None = None) 
             overview(client.view, client.counters, server=server, patience_s=patience_s, has_log=has_log)
         )
 
+    @cache
+    def documents() -> Documents:
+        from front.openapi import Documents  # few ever ask for it, and every front would take longer to start
+
+        return Documents(settings, __version__, has_log=journal is not None)
+
     @app.get("/openapi.json", key=PREDICT)
     def openapi() -> Labour:
         catalog, headers = client.view, [JSON, ("X-Request-Id", my_id())]
         accepts = request.environ.get("HTTP_ACCEPT_ENCODING")
-        return Labour(lambda: Response(200, headers, documents.of(catalog)), my_id(), accepts)
+        return Labour(lambda: Response(200, headers, documents().of(catalog)), my_id(), accepts)
 
     def page(name: str) -> Response:
         response = pages.answer(name, request.environ)
         response.headers.append(("X-Request-Id", my_id()))
         return response
 
-    app.get("/", callback=lambda: page(CONSOLE), key=OPEN, label="/")
+    app.get("/", callback=lambda: page(CONSOLE), key=OPEN)
     app.get("/docs", callback=lambda: page(DOCUMENTATION), key=OPEN)
     app.get("/static/<name:path>", callback=page, key=OPEN, label="/static/{name}")
 

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from commands import asking, exits, terminal
+from models.image_headers import sniff
 
 NATIVE, TFS, V2 = "native", "tfs", "v2"
 DIALECTS = (NATIVE, TFS, V2)
@@ -27,13 +28,6 @@ ANSWER_S = 60.0
 JSON = "application/json"
 # So many different bodies are sent in turn, where they are made here: no answer can come from a cache.
 BODIES, BODIES_BYTES_MAX = 16, 8 << 20
-_PICTURES = {
-    b"\x89PNG": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"RIFF": "image/webp",
-    b"GIF8": "image/gif",
-    b"BM": "image/bmp",
-}
 
 
 @dataclass(frozen=True)
@@ -169,11 +163,11 @@ def _known(data: bytes, file: Path, dialect: str) -> tuple[str, int, str]:
     try:
         value = json.loads(data)
     except ValueError:
-        picture = next((kind for begin, kind in _PICTURES.items() if data.startswith(begin)), None)
+        picture = sniff(data)
         if picture is None or dialect != NATIVE:
             wanted = "JSON or a picture" if dialect == NATIVE else f"JSON, as --dialect {dialect} wants"
             raise terminal.Complaint(f"{file} is not {wanted}", exits.USAGE) from None
-        return picture, 1, what
+        return f"image/{picture.lower()}", 1, what
     rows: Any = 1
     with suppress(TypeError, KeyError, IndexError):
         rows = value["inputs"][0]["shape"][0] if dialect == V2 else len(value["instances"])

@@ -22,10 +22,10 @@ from commands.embedding import OPTIONS, newest
 from commands.parsing import Parser
 from commands.parsing import parser as parser_of
 from models.contract import Contract
+from models.image_headers import sniff
 
 ANSWER_S = 120.0
 BODY_BYTES_MAX = 64 << 20
-PICTURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp", b"GIF8": "image/gif"}
 NUMPY = b"\x93NUMPY"
 
 
@@ -153,9 +153,8 @@ def _limited(path: Path) -> bytes:
 
 def request_of(name: str, data: bytes) -> Asked:
     """A file's bytes as a request, by its beginning or its name's ending, but for .csv. Raises terminal.Complaint."""
-    for beginning, content_type in PICTURES.items():
-        if data.startswith(beginning):
-            return Asked("classify", data, content_type)
+    if (picture := sniff(data)) is not None:
+        return Asked("classify", data, f"image/{picture.lower()}")
     if data.startswith(NUMPY):
         return Asked("predict", _of_array(name, data))
     if name.endswith(".jsonl"):

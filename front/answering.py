@@ -55,7 +55,7 @@ class Answering:
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
         """The route as it is called: refused, answered or failed, it is counted once (an exchange counts itself)."""
         needs = route.config.get("key", ADMIN)
-        label = route.config.get("label", "" if route.rule in ("/", EVERYTHING) else route.rule)
+        label = route.config.get("label", "" if route.method == "ANY" else route.rule)
         dialect: Dialect = route.config.get("dialect", native)
         spoken = dialect.NAME if "dialect" in route.config else ""
         is_asked = bool(label) and route.method == "POST" and needs == PREDICT

@@ -216,7 +216,16 @@ class Exchange:
         parse_us, encode_us, total_us = int(self._parse_s * 1e6), int(encode_s * 1e6), int(seconds * 1e6) + 1
         if now >= manner.services.tally.recent.opens_at:
             kept = rendered.body if recorder is not None and recorder.keeps_outputs(entry) else b""
-            self._remember(200, "", total_us, queue_us, batch_rows, compute_us, encode_us, kept)
+            self._remember(
+                200,
+                "",
+                total_us,
+                queue_us=queue_us,
+                batch_rows=batch_rows,
+                compute_us=compute_us,
+                encode_us=encode_us,
+                answer=kept,
+            )
         headers = [
             ("Content-Type", rendered.content_type),
             ("X-Request-Id", self.request_id),
@@ -292,18 +301,8 @@ class Exchange:
         response.headers.append(timing.of_failure(int(self._parse_s * 1e6), total_us))
         return response
 
-    def _remember(
-        self,
-        status: int,
-        code: str,
-        total_us: int,
-        queue_us: int = 0,
-        batch_rows: int = 0,
-        compute_us: int = 0,
-        encode_us: int = 0,
-        answer: bytes = b"",
-    ) -> None:
-        """Put it among the last requests."""
+    def _remember(self, status: int, code: str, total_us: int, **measured: Any) -> None:
+        """Put it among the last requests. measured: what else batching.recent.Recent.add is told of an answer."""
         manner, request = self._manner, self._request
         manner.services.tally.recent.add(
             self.request_id,
@@ -316,11 +315,7 @@ class Exchange:
             request.count if request is not None else 0,
             total_us,
             int(self._parse_s * 1e6),
-            queue_us,
-            batch_rows,
-            compute_us,
-            encode_us,
-            answer,
+            **measured,
         )
 
 

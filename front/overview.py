@@ -40,7 +40,9 @@ RECENT_MAX = 100
 def overview(catalog: Catalog, counters: Counters, *, server: str, patience_s: float, has_log: bool) -> dict[str, Any]:
     """The body of the answer. server: our name and version; patience_s: as in front.readiness."""
     ready, said = readiness(catalog, counters, patience_s)
-    table = _Table(counters.read())
+    read = counters.read()
+    table, of_version = _Table(read), _by_version(read)
+    queued = table.by("inference_queue_rows", "model")
     return {
         "server": server,
         "now": time.time(),
@@ -48,7 +50,11 @@ def overview(catalog: Catalog, counters: Counters, *, server: str, patience_s: f
         "draining": catalog.draining,
         "degraded": said["degraded"],
         "bounds": {"seconds": families.SECONDS, "rows": families.ROWS},
-        "models": [_version(catalog, entry, table) for versions in catalog.models.values() for entry in versions],
+        "models": [
+            _version(catalog, entry, _Table(of_version[entry.name, entry.version]), queued.get(entry.name, 0))
+            for versions in catalog.models.values()
+            for entry in versions
+        ],
         "groups": [_group(catalog, group, table) for group in sorted(catalog.groups)],
         "workers": said["workers"],
         "fronts": {
@@ -100,10 +106,20 @@ class _Table:
         return {"sum": total[0], "counts": [int(count) for count in total[1:]]}
 
 
-def _version(catalog: Catalog, entry: Entry, table: _Table) -> dict[str, Any]:
+def _by_version(read: dict[Series, list[float]]) -> dict[tuple[str, str], dict[Series, list[float]]]:
+    """The series of each version: of hundreds, none looks through those of all."""
+    found: dict[tuple[str, str], dict[Series, list[float]]] = defaultdict(dict)
+    for series, numbers in read.items():
+        labels = dict(zip(BY_NAME[series[0]].labels, series[1], strict=True))
+        if labels.keys() >= {*families.MODEL}:
+            found[labels["model"], labels["version"]][series] = numbers
+    return found
+
+
+def _version(catalog: Catalog, entry: Entry, table: _Table, queued_rows: int) -> dict[str, Any]:
+    """table: of this version's series alone."""
     routing = catalog.routing.get(entry.name)
     is_canary = routing is not None and routing.canary == entry.version
-    which = {"model": entry.name, "version": entry.version}
     return {
         "name": entry.name,
         "version": entry.version,
@@ -114,15 +130,15 @@ def _version(catalog: Catalog, entry: Entry, table: _Table) -> dict[str, Any]:
         "serves": catalog.newest[entry.name] is entry,
         "labels": [] if routing is None else [label for label, to in routing.labels.items() if to == entry.version],
         "canary_share": routing.share if routing is not None and is_canary else None,
-        "queued_rows": table.number("inference_queue_rows", model=entry.name),
-        "batches": table.number("inference_batches_total", **which),
-        "rows": table.number("inference_rows_total", **which),
-        "items_failed": table.by("inference_items_failed_total", "reason", **which),
-        "answered": table.histogram("inference_model_request_seconds", **which, outcome="answered"),
-        "failed": table.histogram("inference_model_request_seconds", **which, outcome="failed"),
-        "queue": table.histogram("inference_queue_seconds", **which),
-        "compute": table.histogram("inference_compute_seconds", **which),
-        "batch_rows": table.histogram("inference_batch_rows", **which),
+        "queued_rows": queued_rows,
+        "batches": table.number("inference_batches_total"),
+        "rows": table.number("inference_rows_total"),
+        "items_failed": table.by("inference_items_failed_total", "reason"),
+        "answered": table.histogram("inference_model_request_seconds", outcome="answered"),
+        "failed": table.histogram("inference_model_request_seconds", outcome="failed"),
+        "queue": table.histogram("inference_queue_seconds"),
+        "compute": table.histogram("inference_compute_seconds"),
+        "batch_rows": table.histogram("inference_batch_rows"),
     }
 
 
