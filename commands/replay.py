@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from batching.errors import ItemFailed, StartupFailed
 from commands import exits, terminal
 from commands.comparison import Change, compare
+from commands.embedding import OPTIONS
 from commands.log_records import Damage
 from commands.replay_report import Failure, Result, show, to_json
 from commands.replay_rows import LoggedRow, Skipped, chosen, from_database, from_folder, instance_of, outputs_of
@@ -240,20 +241,8 @@ def _find(against: str, model: str, settings: Settings) -> ModelReference:
 
 def _place(reference: ModelReference, settings: Settings) -> dict[str, Any]:
     """Settings of a server for this version, alone where it can be named alone; of all that is served otherwise."""
-    options: dict[str, Any] = {
-        "model_dir": settings.model_dir,
-        "default_model": None,
-        "host": "127.0.0.1",
-        "fronts": 1,
-        "predict_timeout_ms": ANSWER_S * 1000,
-        "max_json_bytes": 64 << 20,
-        "worker_socket": None,
-        "version_policy": "all",
-        "reload_settle_s": 0.0,
-        "database_url": None,
-        "prediction_log_dir": None,
-        "prediction_log_required": False,
-    }
+    own = {"model_dir": settings.model_dir, "version_policy": "all"}
+    options = {**OPTIONS, **own, "predict_timeout_ms": ANSWER_S * 1000, "max_json_bytes": 64 << 20}
     path = Path(reference.path)
     for place in (path, path.parent):
         if single(place, allow_h5=settings.allow_h5) == [reference]:
